@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.user_defined import register_materializer
     from airflow_zen.operators.artifact import Artifact
+    from airflow_zen.operators.evaluation import EvaluateOperator, evaluate
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.operators.validation import ValidateOperator, validate
     from airflow_zen.steps.outputs import Each, Output
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
         SameSchema,
         Unique,
     )
+    from airflow_zen.validation.evaluation import Threshold
+    from airflow_zen.validation.evaluation_report import EvaluationReport
     from airflow_zen.validation.report import Check, FailingRow, ValidationReport
 
 __version__ = "0.1.0"
@@ -65,6 +68,8 @@ __all__ = [
     "ClassificationEvaluation",
     "Columns",
     "Each",
+    "EvaluateOperator",
+    "EvaluationReport",
     "FailingRow",
     "Fresh",
     "HTMLString",
@@ -85,6 +90,7 @@ __all__ = [
     "RowCount",
     "RowCountChange",
     "SameSchema",
+    "Threshold",
     "Unique",
     "ValidateOperator",
     "ValidationReport",
@@ -92,6 +98,7 @@ __all__ = [
     "ZenError",
     "artifact",
     "artifacts",
+    "evaluate",
     "lineage",
     "load",
     "log_metadata",
@@ -127,12 +134,15 @@ _MODULES = {
         "operators.ml_step": ["MLStepOperator"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],
+        "operators.evaluation": ["EvaluateOperator", "evaluate"],
         "operators.validation": ["ValidateOperator", "validate"],
         "validation.base": ["Validator"],
         "validation.checks": [
             *("AllowedValues", "Fresh", "HasType", "InRange", "NoDuplicateRows", "NoOverlap", "NoTargetLeakage"),
             *("NotConstant", "NotNull", "RowCount", "RowCountChange", "SameSchema", "Unique"),
         ],
+        "validation.evaluation": ["Threshold"],
+        "validation.evaluation_report": ["EvaluationReport"],
         "validation.report": ["Check", "FailingRow", "ValidationReport"],
     }.items()
     for name in names

@@ -80,6 +80,10 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "airflow_zen.validation.materializer:ReportMaterializer",
         ("airflow_zen.validation.report.ValidationReport",),
     ),
+    "validation.evaluation@1": (
+        "airflow_zen.validation.materializer:EvaluationMaterializer",
+        ("airflow_zen.validation.evaluation_report.EvaluationReport",),
+    ),
     "geopandas.wkb@1": ("geopandas:GeopandasMaterializer", ("geopandas.GeoDataFrame", "geopandas.GeoSeries")),
 }
 """The class and the types of each encoding."""

@@ -69,7 +69,7 @@ def _matrix_sections(true: Any, predicted: Any, labels: list[Any]) -> Iterator[M
         return
     counts = _confusion_counts(true, predicted, labels)
     yield heading(f"Confusion matrix · accuracy {counts.trace() / max(1, len(true)):.4f}")
-    yield _confusion_matrix_svg(counts[:_MAX_CLASSES, :_MAX_CLASSES].tolist(), labels[:_MAX_CLASSES])
+    yield confusion_matrix_svg(counts[:_MAX_CLASSES, :_MAX_CLASSES].tolist(), labels[:_MAX_CLASSES])
     yield from hidden_note(len(labels) - _MAX_CLASSES, "class", "classes")
     hits, predictions, samples = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     # Each count of hits is 0 where its divisor would be.
@@ -89,7 +89,8 @@ def _confusion_counts(true: Any, predicted: Any, labels: list[Any]) -> Any:
     return np.bincount(rows[known] * width + columns[known], minlength=width * width).reshape(width, width)
 
 
-def _confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
+def confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
+    """Draw counts by true class (row) and predicted class (column)."""
     most = max((count for row in counts for count in row), default=0) or 1
     bottom = _MARGIN_TOP + len(labels) * _CELL_SIZE
     parts = [f'<text x="{_MARGIN_LEFT}" y="12">columns: predicted, rows: true</text>']

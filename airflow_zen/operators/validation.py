@@ -94,7 +94,9 @@ def validate(
     The arguments are those of `ValidateOperator`. `task_id` is by default `validate_` with the name of the task, or of the
     artifact, that is checked.
     """
-    name = task_id or get_unique_task_id(f"validate_{_name_of(table)}", options.get("dag"), options.get("task_group"))
+    name = task_id or get_unique_task_id(
+        f"validate_{artifact_name(table, 'table')}", options.get("dag"), options.get("task_group")
+    )
     operator = ValidateOperator(
         task_id=name,
         table=table,
@@ -109,12 +111,13 @@ def validate(
     return operator.output
 
 
-def _name_of(table: Any) -> str:
-    if isinstance(table, XComArg):
-        operator, _ = next(table.iter_references())
-        key = getattr(table, "key", BaseXCom.XCOM_RETURN_KEY)
+def artifact_name(value: Any, otherwise: str) -> str:
+    """Return the name of the task, or of the artifact, for the id of a task that reads it."""
+    if isinstance(value, XComArg):
+        operator, _ = next(value.iter_references())
+        key = getattr(value, "key", BaseXCom.XCOM_RETURN_KEY)
         return str(operator.label) if key == BaseXCom.XCOM_RETURN_KEY else f"{operator.label}_{key}"
-    return VersionSelector.from_wire(table).name.replace("/", "_") if VersionSelector.is_wire(table) else "table"
+    return VersionSelector.from_wire(value).name.replace("/", "_") if VersionSelector.is_wire(value) else otherwise
 
 
 def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
@@ -129,7 +132,7 @@ def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
     return runtime or next(filter(None, (each.runtime for each in validators)), None)
 
 
-def _is_artifact(value: Any) -> bool:
+def is_artifact(value: Any) -> bool:
     """Whether an argument is an artifact: a mapped task is made of refs."""
     return isinstance(value, XComArg) or VersionSelector.is_wire(value) or ArtifactRef.is_wire(value)
 
@@ -139,7 +142,7 @@ def _check_arguments(
 ) -> None:
     """Raise an error for arguments that are no artifacts, a missing reference, and invalid options."""
     for name, value in (("table", table), ("reference", reference)):
-        if not (_is_artifact(value) or (name == "reference" and value is None)):
+        if not (is_artifact(value) or (name == "reference" and value is None)):
             raise StepDefinitionError(
                 f"validate({name}=…) takes the output of a step, or a version of an artifact such as "
                 f"Artifact('features').latest(), got {value!r}. Checks of a value at hand are those of run_validator."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from airflow_zen.errors import ArtifactCorrupt, SaveRefused
 from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.html import PREVIEW_HTML
+from airflow_zen.validation.evaluation_report import EvaluationReport, evaluation_sections
 from airflow_zen.validation.page import report_page
 from airflow_zen.validation.report import ValidationReport
 
@@ -26,10 +27,11 @@ class ReportMaterializer(Materializer):
 
     types = ("airflow_zen.validation.report.ValidationReport",)
     encoding = "validation.report@1"
+    report_type: ClassVar[type[ValidationReport]] = ValidationReport
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write the files; the summary tells without them whether the report passed, and which checks failed."""
-        require_exact_type(value, ValidationReport)
+        require_exact_type(value, self.report_type)
         try:
             text = msgspec.json.encode(replace(value, files={}), order="sorted")
         except (TypeError, ValueError) as error:
@@ -37,7 +39,7 @@ class ReportMaterializer(Materializer):
                 f"The statistics of a report are JSON: {error}. Convert them to numbers or text."
             ) from error
         (directory / REPORT_FILE).write_bytes(text)
-        (directory / PAGE_FILE).write_text(report_page(value), encoding="utf-8", errors="replace")
+        (directory / PAGE_FILE).write_text(self.page(value), encoding="utf-8", errors="replace")
         for name, content in sorted(value.files.items()):
             if not _FILE_NAME.fullmatch(name):
                 raise SaveRefused(
@@ -52,7 +54,7 @@ class ReportMaterializer(Materializer):
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the report, with the files of its library."""
         try:
-            report = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=ValidationReport)
+            report = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=self.report_type)
         except (OSError, msgspec.DecodeError) as error:
             raise ArtifactCorrupt(f"{REPORT_FILE} is not a validation report: {error}") from error
         paths = sorted((directory / FILES).iterdir()) if (directory / FILES).is_dir() else []
@@ -60,4 +62,20 @@ class ReportMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the page."""
-        return {PREVIEW_HTML: report_page(value)}
+        return {PREVIEW_HTML: self.page(value)}
+
+    def page(self, value: Any) -> str:
+        """Return the HTML page of a report."""
+        return report_page(value)
+
+
+class EvaluationMaterializer(ReportMaterializer):
+    """Save the report of a model as other reports, with its slices and plots on the page."""
+
+    types = ("airflow_zen.validation.evaluation_report.EvaluationReport",)
+    encoding = "validation.evaluation@1"
+    report_type = EvaluationReport
+
+    def page(self, value: Any) -> str:
+        """Return the HTML page of a report, with its slices and plots."""
+        return report_page(value, evaluation_sections(value))

@@ -23,6 +23,7 @@ from airflow_zen.materializers.cloudpickle import PickleMaterializer
 from airflow_zen.materializers.files import BytesMaterializer
 from airflow_zen.materializers.mlflow_model import MLflowModel
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.validation.evaluation_report import Curve, EvaluationReport, Plot, Slice
 from airflow_zen.validation.report import Check, FailingRow, ValidationReport
 from tests.materializers import records as r
 
@@ -65,6 +66,19 @@ def _report() -> Any:
     drift = Check(name="drift", passed=True, severity="warning", method="Wasserstein", value=0.05, threshold=0.1)
     files = {"profile.bin": bytes(range(9))}
     return ValidationReport("example 1.0", [failed, drift], 336_776, 1000, {"columns": 19}, {"drift.share": 0.2}, files)
+
+
+def _evaluation() -> Any:
+    slices = (Slice("carrier", "AA", 20, True, {"roc_auc": 0.5}), Slice("carrier", "UA", 500, False, {}))
+    curves = (Curve("late", (0.0, 1.0), (0.0, 1.0)), Curve("", (0.5,), (0.25,), markers_only=True))
+    plots = (
+        Plot(title="ROC", curves=curves, x_title="x", y_title="y", axis_max=1.0),
+        Plot(title="Confusion matrix", labels=("no", "yes"), counts=((3, 1), (0, 2))),
+        Plot(title="Importance", bars=(("distance", 0.25),)),
+    )
+    check = Check(name="threshold", passed=False, column="roc_auc", value=0.6, threshold=0.7)
+    numbers = {"roc_auc": 0.6, "baseline.roc_auc": 0.65}
+    return EvaluationReport("example", [check], 520, metrics=numbers, task="binary", slices=slices, plots=plots)
 
 
 def _pandas() -> Any:
@@ -286,6 +300,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "datasets.arrow@1": {"rows": Written(lambda: _hugging_face("hugging face dataset"), "datasets")},
     "pillow.png@1": {"rgb": Written(lambda: _image("RGB"), "PIL"), "cmyk": Written(lambda: _image("CMYK"), "PIL")},
     "validation.report@1": {"failed": Written(_report)},
+    "validation.evaluation@1": {"failed": Written(_evaluation)},
     "plotly.json@1": {"scatter": Written(_early_figure, "plotly"), "arrays": Written(_figure, "plotly")},
     "matplotlib.figure@1": {
         "drawn": Written(_drawing, "PIL", seen_as=_drawn),

@@ -240,9 +240,14 @@ def _link_requests(dag_run: MlflowDagRun, run: StepRun, models: LoggedModels) ->
 
 
 def _single_model(run: StepRun) -> ArtifactRef | None:
-    """Return the one model that a step's metrics are about; None for a hit, whose function was not called."""
+    """Return the one model that a step's metrics are about; None for a hit, whose function was not called.
+
+    Of several inputs it is the parameter `model`.
+    """
     for refs in (run.inputs, run.outputs):
         found = {ref.digest: ref for ref in refs.values() if is_mlflow_model(ref)}
         if found:
-            return next(iter(found.values())) if len(found) == 1 and not run.is_hit else None
+            named = refs.get("model") if refs is run.inputs and len(found) > 1 else None
+            only = next(iter(found.values())) if len(found) == 1 else named if named in found.values() else None
+            return None if run.is_hit else only
     return None

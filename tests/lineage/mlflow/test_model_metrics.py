@@ -98,3 +98,12 @@ def test_metrics_of_two_models_are_on_neither(keep, shown, step, model):
     keep(step("fit"), outputs={"a": one, "b": two})
     keep(step("compare", inputs={"a": one, "b": two}), metrics={"difference": 0.1})
     assert shown() == {"one": [], "two": []}
+
+
+def test_metrics_are_about_the_parameter_model_beside_a_baseline(keep, shown, step, model, dag_id):
+    """Of a step that reads several models, the metrics are on the page of the one that is its parameter `model`."""
+    fitted, other = model("fit"), model("other")
+    keep(step("fit"), outputs={"output": fitted})
+    keep(step("other"), outputs={"output": other})
+    keep(step("judge", inputs={"model": fitted, "baseline": other}), metrics={"auc": 0.9})
+    assert shown() == {"fit": [("auc", 0.9, None)], "other": []}
