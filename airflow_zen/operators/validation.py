@@ -18,8 +18,9 @@ from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_a
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.steps.runtime import IN_PROCESS, Runtime
 from airflow_zen.steps.step import Step
-from airflow_zen.validation.base import FunctionValidator, Validator, as_validators
+from airflow_zen.validation.base import FunctionValidator, Validator
 from airflow_zen.validation.report import validate_severity
+from airflow_zen.validation.run import as_validators
 from airflow_zen.validation.step import validate_table, validate_value
 
 _CHECKS_VERSION = 1

@@ -19,7 +19,7 @@ def validate_table(
     severity: Mapping[str, str] | None = None,
 ) -> ValidationReport:
     """Return the report of a stored table, which is read batch by batch, or as a sample."""
-    from airflow_zen.validation.base import run_validator
+    from airflow_zen.validation.run import run_validator
 
     return run_validator(validator, table, reference, sample=sample, severity=severity)
 
@@ -32,6 +32,6 @@ def validate_value(
     severity: Mapping[str, str] | None = None,
 ) -> ValidationReport:
     """Return the report of a stored value, for a validator of a user, which takes it as its step returned it."""
-    from airflow_zen.validation.base import run_validator
+    from airflow_zen.validation.run import run_validator
 
     return run_validator(validator, table, reference, sample=sample, severity=severity)

@@ -6,7 +6,6 @@ import json
 import warnings
 from typing import Any
 
-from airflow_zen.validation.base import run_validator
 from airflow_zen.validation.evidently import (
     PAGE,
     ClassificationPreset,
@@ -19,6 +18,7 @@ from airflow_zen.validation.evidently import (
     metric,
 )
 from airflow_zen.validation.report import ValidationReport
+from airflow_zen.validation.run import run_validator
 from tests.validation.flights import BROKEN, month
 
 COLUMNS = ("dep_delay", "arr_delay", "carrier", "origin", "distance")

@@ -9,10 +9,10 @@ import pointblank as pb
 import pytest
 
 from airflow_zen import AllowedValues, InRange, NotNull
-from airflow_zen.validation.base import run_validator
 from airflow_zen.validation.great_expectations import GreatExpectations
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.pointblank import Pointblank
+from airflow_zen.validation.run import run_validator
 from tests.validation.flights import flights
 
 AIRPORTS = ["JFK", "LGA"]

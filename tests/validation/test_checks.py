@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
-from airflow_zen.validation.base import StreamCheck, run_validator
 from airflow_zen.validation.checks import (
     AllowedValues,
     Fresh,
@@ -33,6 +32,7 @@ from airflow_zen.validation.checks import (
     Unique,
 )
 from airflow_zen.validation.report import Check, ValidationReport
+from airflow_zen.validation.run import StreamCheck, run_validator
 
 RNG = np.random.default_rng(0)
 ROWS = 200_000
@@ -274,7 +274,7 @@ def test_stream_without_tables_is_a_failed_check() -> None:
 
 def test_sample_of_a_stream_is_random_and_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A validator that needs a table gets a sample of the stream's rows, in their order, and the report says so."""
-    monkeypatch.setattr("airflow_zen.validation.base.DEFAULT_SAMPLE", 100)
+    monkeypatch.setattr("airflow_zen.validation.run.DEFAULT_SAMPLE", 100)
     seen: list[Any] = []
 
     def keep(table: pd.DataFrame) -> ValidationReport:

@@ -11,8 +11,8 @@ import great_expectations as gx
 import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
-from airflow_zen.validation.base import run_validator
 from airflow_zen.validation.great_expectations import DATA_DOCS, GreatExpectations
+from airflow_zen.validation.run import run_validator
 from tests.validation.flights import BROKEN, failed, flights, month, titled
 
 SUITE: list[dict[str, Any]] = [

@@ -17,9 +17,9 @@ import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation import base
-from airflow_zen.validation.base import run_validator
 from airflow_zen.validation.checks import InRange, NotNull, TableCheck
 from airflow_zen.validation.report import Check
+from airflow_zen.validation.run import run_validator
 from airflow_zen.validation.scan import Batch, Scan
 
 _HEAVY = ("numpy", "pandas", "pyarrow", "polars", "mlflow")

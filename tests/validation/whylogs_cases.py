@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pyarrow import Table, dataset
 
-from airflow_zen.validation.base import run_validator
 from airflow_zen.validation.report import ValidationReport
+from airflow_zen.validation.run import run_validator
 from airflow_zen.validation.whylogs import PROFILE, Whylogs, WhylogsReports, constraint
 from tests.validation.flights import BROKEN, month
 
