@@ -10,6 +10,7 @@ from airflow.sdk.bases.decorator import get_unique_task_id
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest, artifact_prefix
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.config.settings import Settings, open_stack, tracking_server
 from airflow_zen.errors import ArtifactNotFound, InputError, LineageNotFound, SettingsError, StepDefinitionError
@@ -37,7 +38,8 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
     MLflow, which is looked up when the task runs, or an artifact; there is nothing to compare with where it does not
     exist yet. `thresholds`: numbers or `Threshold`s by metric. `checks`: functions of the model and the table. `task`:
     `"regression"`, `"binary"`, `"multiclass"` or `"ranking"`; by default what model and target tell. `resamples`: samples
-    of the bootstrap. `on_failure` is that of `ValidateOperator`; other options are those of `MLStepOperator`. Raises
+    of the bootstrap. `max_bytes`: the greatest size of the model's artifact. `max_latency`: the seconds that 95% of
+    predictions of one row may take. `on_failure` is that of `ValidateOperator`; other options are those of `MLStepOperator`. Raises
     `StepDefinitionError` or `ValidationDefinitionError` for what cannot be evaluated.
     """
 
@@ -57,10 +59,13 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
         checks: Sequence[Any] = (),
         task: str = "",
         resamples: int = RESAMPLES,
+        max_bytes: int | None = None,
+        max_latency: float | None = None,
         on_failure: Any = FAIL,
         **options: Any,
     ) -> None:
         _check_arguments(model_to_evaluate, table, baseline, task, resamples)
+        _check_limits(max_bytes, max_latency)
         arguments = {
             "model": model_to_evaluate,
             "table": table,
@@ -72,6 +77,8 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
             "checks": [checks] if callable(checks) else list(checks),
             "task_type": task,
             "resamples": resamples,
+            "max_bytes": max_bytes,
+            "max_latency": max_latency,
         }
         super().__init__(python_callable=evaluate_model, op_kwargs=arguments, **options)
         self.on_failure = validate_failure_action(on_failure)
@@ -88,12 +95,14 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
         return replace(super().step, version=version, on_failure=getattr(self, "on_failure", FAIL))
 
     def execute(self, context: Any) -> Any:
-        """Look up the baseline, run the step, and return the report as a ref."""
-        baseline = self.op_kwargs.get("baseline")
+        """Look up the baseline and the size of the model, run the step, and return the report as a ref."""
+        settings = Settings.read(resolve_stack_name(context["dag_run"].conf, self.stack))
+        stack, baseline = open_stack(settings), self.op_kwargs.get("baseline")
         if isinstance(baseline, str) or VersionSelector.is_wire(baseline):
-            settings = Settings.read(resolve_stack_name(context["dag_run"].conf, self.stack))
-            found, name = _find_baseline(baseline, settings, open_stack(settings))
+            found, name = _find_baseline(baseline, settings, stack)
             self.op_kwargs = {**self.op_kwargs, "baseline": found, "baseline_name": name}
+        if self.op_kwargs.get("max_bytes") is not None:
+            self.op_kwargs = {**self.op_kwargs, "model_bytes": _size(self.op_kwargs["model"], stack)}
         return super().execute(context)
 
 
@@ -109,6 +118,8 @@ def evaluate(
     checks: Sequence[Any] = (),
     task: str = "",
     resamples: int = RESAMPLES,
+    max_bytes: int | None = None,
+    max_latency: float | None = None,
     on_failure: Any = FAIL,
     task_id: str = "",
     **options: Any,
@@ -133,10 +144,19 @@ def evaluate(
         checks=checks,
         task=task,
         resamples=resamples,
+        max_bytes=max_bytes,
+        max_latency=max_latency,
         on_failure=on_failure,
         **options,
     )
     return operator.output
+
+
+def _size(model: Any, stack: Stack) -> int | None:
+    """Return the bytes of a model's artifact, None for a value that is none."""
+    if VersionSelector.is_wire(model):
+        return stack.names.resolve(VersionSelector.from_wire(model)).size
+    return ArtifactRef.from_wire(model).size if ArtifactRef.is_wire(model) else None
 
 
 def _find_baseline(baseline: Any, settings: Settings, stack: Stack) -> tuple[Any, str]:
@@ -211,3 +231,11 @@ def _check_arguments(model: Any, table: Any, baseline: Any, task: str, resamples
         raise StepDefinitionError(f"evaluate(task=…) is one of {', '.join(_TASKS[1:])}, got {task!r}.")
     if not isinstance(resamples, int) or isinstance(resamples, bool) or resamples < 100:
         raise StepDefinitionError(f"evaluate(resamples=…) is a number of at least 100, got {resamples!r}.")
+
+
+def _check_limits(max_bytes: Any, max_latency: Any) -> None:
+    for name, value in (("max_bytes", max_bytes), ("max_latency", max_latency)):
+        is_number = isinstance(value, int if name == "max_bytes" else int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and value > 0):
+            unit = "bytes" if name == "max_bytes" else "seconds"
+            raise StepDefinitionError(f"evaluate({name}=…) is a number of {unit} above 0, got {value!r}.")

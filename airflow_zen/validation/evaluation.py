@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ValidationDefinitionError, ZenError
+from airflow_zen.validation.evaluation_limits import check_latency, check_size
 from airflow_zen.validation.evaluation_report import EvaluationReport, Plot, Slice
 from airflow_zen.validation.report import Check, ValidationReport
 
@@ -49,17 +50,21 @@ def evaluate_model(
     checks: Sequence[Any] = (),
     task_type: str = "",
     resamples: int = RESAMPLES,
+    max_bytes: int | None = None,
+    model_bytes: int | None = None,
+    max_latency: float | None = None,
 ) -> EvaluationReport:
     """Return the report of a model on a table; what cannot be evaluated is a failed check.
 
     `baseline` is another model, or None; `baseline_name` is what was asked for, which may not exist yet. `thresholds` are
     numbers or `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a
-    list of them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. Raises `ZenError`
-    without scikit-learn.
+    list of them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits
+    the size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
+    Raises `ZenError` without scikit-learn.
     """
     _require_sklearn()
     from airflow_zen.validation.evaluation_metrics import metrics_of
-    from airflow_zen.validation.evaluation_predictions import Unpredictable, predict
+    from airflow_zen.validation.evaluation_predictions import Unpredictable, features_of, predict
 
     title, limits = f"evaluation of {type(model).__name__}", as_thresholds(thresholds or {})
     try:
@@ -78,6 +83,11 @@ def evaluate_model(
         found, numbers = [*found, *compared], numbers | gains
     elif baseline_name:
         found.append(_no_baseline(baseline_name))
+    if max_bytes is not None:
+        found.append(check_size(model_bytes, max_bytes))
+    if max_latency is not None:
+        latency, seconds = check_latency(model, features_of(model, table, target), max_latency)
+        found, numbers = [*found, latency], numbers | seconds
     found += [check for each in checks for check in _user_checks(each, model, table)]
     cut, uncut = _slices(measured, ours, table, slices)
     facts = {"target": target, "metrics": ", ".join(values)}
@@ -212,7 +222,7 @@ def _gain_checks(
         expected=expected,
         method=method,
         value=high,
-        threshold=-limit.max_loss,
+        threshold=0.0 - limit.max_loss,
     )
     if limit.min_gain is not None:
         expected = f"better than the baseline by at least {limit.min_gain:g}"

@@ -13,6 +13,9 @@ from sklearn.linear_model import LinearRegression
 
 from airflow_zen import evaluate, load, ml_step
 from airflow_zen.config.settings import open_stack
+from airflow_zen.lineage.graph.publish import GraphPublisher
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.runs.step_run import StepRunId
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
@@ -57,6 +60,14 @@ def test_alias_of_a_registered_model_is_the_baseline(server, monkeypatch):
     assert not report.check("not_worse", "rmse").passed
     record = open_stack().records.get(StepRunId(name, "r2", "evaluate_fit"))
     assert record.inputs["baseline"].digest == first.xcom("fit")["digest"]
+
+    server_rest, stack = MlflowRest(TrackingServer(server.uri)), open_stack()
+    GraphPublisher(server_rest, stack.records, stack.store.transport, stack.store.root).publish(name, "r2")
+    experiment = client.get_experiment_by_name(f"airflow/{name}").experiment_id
+    shown = {model.source_run_id: model.metrics or [] for model in client.search_logged_models([experiment])}
+    pages = [{metric.key: metric.value for metric in metrics} for metrics in shown.values() if metrics]
+    assert [page["rmse"] for page in pages] == [report.metrics["rmse"]]
+    assert pages[0]["baseline.rmse"] == report.metrics["baseline.rmse"]
 
     again = run_dag(evaluated(name, ["noise"]), run_id="r3")
     assert again.xcom("evaluate_fit")["cached"] is True

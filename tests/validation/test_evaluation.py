@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,18 @@ def test_page_draws_the_plots() -> None:
     page = default_registry().preview(evaluate(slices=["carrier", "y"]), "validation.evaluation@1", {})["preview.html"]
     assert page.count("<svg") == 5
     assert "Calibration" in page
+
+
+def test_slow_model_fails_its_limit() -> None:
+    """The latency is that of predictions of one row."""
+    seen = []
+
+    def slow(table: Any) -> Any:
+        seen.append(len(table))
+        time.sleep(0.02 if len(table) == 1 else 0)
+        return np.zeros(len(table))
+
+    report = evaluate(Broken(slow), NUMBERS, "delay", max_latency=0.01, metrics=["mae"])
+    assert not report.check("latency").passed
+    assert report.metrics["latency.p50"] >= 0.02
+    assert seen.count(1) == 51
