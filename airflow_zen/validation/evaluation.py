@@ -29,12 +29,12 @@ class Threshold:
     """What a metric must be.
 
     limit: the worst value that passes, the least or the greatest by the metric. max_loss: fails if the model is worse than
-    the baseline by more than this in all of the bootstrap interval. min_gain: fails unless the model is better than the
+    the baseline by more than this in all of the bootstrap interval; None does not compare it. min_gain: fails unless the model is better than the
     baseline by at least this in all of the interval; None asks for no gain.
     """
 
     limit: float | None = None
-    max_loss: float = 0.0
+    max_loss: float | None = 0.0
     min_gain: float | None = None
 
 
@@ -213,17 +213,19 @@ def _gain_checks(
     found, low, high = gain
     observed = f"{values[0]:.6g}, baseline {values[1]:.6g}: gain {found:.4g} [{low:.4g}, {high:.4g}]"
     method = f"paired bootstrap, {resamples} resamples, {_LEVEL:.0%} interval"
-    passed, expected = high >= -limit.max_loss, f"not worse than the baseline by more than {limit.max_loss:g}"
-    yield Check(
-        name="not_worse",
-        column=name,
-        passed=passed,
-        observed=observed,
-        expected=expected,
-        method=method,
-        value=high,
-        threshold=0.0 - limit.max_loss,
-    )
+    if limit.max_loss is not None:
+        least = 0.0 - limit.max_loss
+        expected = f"not worse than the baseline by more than {limit.max_loss:g}"
+        yield Check(
+            name="not_worse",
+            column=name,
+            passed=high >= least,
+            observed=observed,
+            expected=expected,
+            method=method,
+            value=high,
+            threshold=least,
+        )
     if limit.min_gain is not None:
         expected = f"better than the baseline by at least {limit.min_gain:g}"
         yield Check(

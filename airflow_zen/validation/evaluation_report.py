@@ -66,7 +66,10 @@ class EvaluationReport(ValidationReport, frozen=True):
 
 
 def evaluation_sections(report: EvaluationReport) -> Iterator[Markup]:
-    """Yield the tables of slices and the plots, for the page of a report."""
+    """Yield the tables of metrics and of slices, and the plots, for the page of a report."""
+    if report.metrics:
+        yield heading("Metrics")
+        yield _metrics_table(report.metrics)
     for column, group in groupby(report.slices, lambda each: each.column):
         found = list(group)
         names = list(dict.fromkeys(name for each in found for name in each.metrics))
@@ -76,6 +79,30 @@ def evaluation_sections(report: EvaluationReport) -> Iterator[Markup]:
     for plot in report.plots:
         yield heading(plot.title)
         yield _draw(plot)
+
+
+def _metrics_table(metrics: Mapping[str, float]) -> Markup:
+    """Return the metrics of the model; with a baseline its metrics, and the gain with its interval."""
+    names = [name for name in metrics if not name.startswith(("baseline.", "gain."))]
+    if not any(f"baseline.{name}" in metrics for name in names):
+        return plain_table(["", "model"], [[name, metrics[name]] for name in names])
+
+    def number(name: str) -> str:
+        return f"{metrics[name]:.4g}" if name in metrics else ""
+
+    rows = []
+    for name in names:
+        interval = [number(f"gain.{side}.{name}") for side in ("low", "high")]
+        rows.append(
+            [
+                name,
+                number(name),
+                number(f"baseline.{name}"),
+                number(f"gain.{name}"),
+                " to ".join(filter(None, interval)),
+            ]
+        )
+    return plain_table(["", "model", "baseline", "gain", "95% interval"], rows)
 
 
 def _slice_row(found: Slice, names: list[str]) -> list[Any]:

@@ -96,6 +96,10 @@ def test_max_loss_and_min_gain() -> None:
             GOOD, NUMBERS, "delay", metrics=["mae"], baseline=POOR, thresholds={"mae": Threshold(min_gain=least)}
         )
         assert report.check("better", "mae").passed is passes
+    shown = evaluate(
+        POOR, NUMBERS, "delay", metrics=["mae"], baseline=GOOD, thresholds={"mae": Threshold(max_loss=None)}
+    )
+    assert (shown.checks, shown.metrics["gain.mae"] < 0) == ((), True)
     same = evaluate(GOOD, NUMBERS, "delay", baseline=GOOD)
     assert same.passed
     assert same.metrics["gain.high.mae"] == 0.0
@@ -229,6 +233,15 @@ def test_report_comes_back_exactly(tmp_path: Path) -> None:
     """A report with slices, a baseline and plots is loaded as it was saved."""
     other = DummyClassifier(strategy="prior").fit(FEATURES, TABLE["late"])
     assert_round_trip(lambda _: evaluate(slices=["carrier"], baseline=other), tmp_path)
+
+
+def test_page_compares_with_the_baseline() -> None:
+    """The page has a table of each metric, the baseline's, and the gain with its interval."""
+    report = evaluate(POOR, NUMBERS, "delay", metrics=["mae"], baseline=GOOD)
+    text = read_preview_page(default_registry().preview(report, "validation.evaluation@1", {})).text
+    shown = [f"{report.metrics[name]:.4g}" for name in ("mae", "baseline.mae", "gain.mae")]
+    assert all(number in text for number in shown)
+    assert f"{report.metrics['gain.low.mae']:.4g} to {report.metrics['gain.high.mae']:.4g}" in text
 
 
 def test_page_shows_slices() -> None:
