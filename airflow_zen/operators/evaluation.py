@@ -12,12 +12,11 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest, artifact_prefix
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
-from airflow_zen.config.settings import Settings, open_stack, tracking_server
+from airflow_zen.config.settings import Settings, tracking_server
 from airflow_zen.errors import ArtifactNotFound, InputError, LineageNotFound, SettingsError, StepDefinitionError
 from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_action
 from airflow_zen.materializers.base import installed_version
 from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.operators.stack_selection import resolve_stack_name
 from airflow_zen.operators.validation import artifact_name, is_artifact
 from airflow_zen.stack import Stack
 from airflow_zen.steps.step import Step
@@ -94,16 +93,14 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
         version = f"{self.version} scikit-learn {installed_version('scikit-learn')} {_EVALUATION_VERSION}".strip()
         return replace(super().step, version=version, on_failure=getattr(self, "on_failure", FAIL))
 
-    def execute(self, context: Any) -> Any:
-        """Look up the baseline and the size of the model, run the step, and return the report as a ref."""
-        settings = Settings.read(resolve_stack_name(context["dag_run"].conf, self.stack))
-        stack, baseline = open_stack(settings), self.op_kwargs.get("baseline")
+    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+        """Look up the baseline, and the size of the model."""
+        baseline, found = self.op_kwargs.get("baseline"), dict(self.op_kwargs)
         if isinstance(baseline, str) or VersionSelector.is_wire(baseline):
-            found, name = _find_baseline(baseline, settings, stack)
-            self.op_kwargs = {**self.op_kwargs, "baseline": found, "baseline_name": name}
-        if self.op_kwargs.get("max_bytes") is not None:
-            self.op_kwargs = {**self.op_kwargs, "model_bytes": _size(self.op_kwargs["model"], stack)}
-        return super().execute(context)
+            found["baseline"], found["baseline_name"] = _find_baseline(baseline, settings, stack)
+        if found.get("max_bytes") is not None:
+            found["model_bytes"] = _size(found["model"], stack)
+        self.op_kwargs = found
 
 
 def evaluate(

@@ -53,7 +53,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
         step = resolve_step(operator, context, settings)
-        arguments = bind_arguments(operator, step, context, stack)
+        arguments = bind_arguments(operator, step, context, settings, stack)
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
         run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
@@ -119,11 +119,12 @@ def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
     return wires if step.outputs.is_multiple else next(iter(wires.values()), None)
 
 
-def bind_arguments(operator: MLStepOperator, step: Step, context: Any, stack: Stack) -> Arguments:
+def bind_arguments(operator: MLStepOperator, step: Step, context: Any, settings: Settings, stack: Stack) -> Arguments:
     """Bind the rendered arguments, as their declared types, and the names that the function takes from Airflow's context.
 
     Requested versions of named artifacts are looked up here.
     """
+    operator.look_up_arguments(settings, stack)
     given = frozenset(operator.op_kwargs)
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
     kwargs = operator.determine_kwargs(context)

@@ -21,6 +21,9 @@ from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 if TYPE_CHECKING:
     from airflow.sdk.types import Operator
 
+    from airflow_zen.config.settings import Settings
+    from airflow_zen.stack import Stack
+
 
 OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "cache": (bool, type(None), Cache),
@@ -111,6 +114,9 @@ class MLStepOperator(PythonOperator):
             for name, value in _mapped_arguments(other):
                 if isinstance(value, XComArg) and any(operator is self for operator, _ in value.iter_references()):
                     raise StepDefinitionError(_describe_mapping_over_one_artifact(self, other, name))
+
+    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+        """Replace those of `op_kwargs` that are looked up before the step runs, such as a model by its alias."""
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""

@@ -135,7 +135,7 @@ class Plan:
                 ti.task.render_template_fields(context)
                 operator = context["task"]
                 step = resolve_step(operator, context, settings)
-                arguments = bind_arguments(operator, step, context, stack)
+                arguments = bind_arguments(operator, step, context, settings, stack)
                 check_inputs_in_stack(arguments.inputs, settings, f"step {operator.task_id!r}")
         except Exception as error:  # noqa: BLE001 - the user's own templates may raise anything
             return _estimated_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history), UNKNOWN_VALUE

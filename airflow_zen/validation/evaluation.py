@@ -70,7 +70,8 @@ def evaluate_model(
     try:
         ours = predict(model, table, target, task_type)
     except Unpredictable as error:
-        return EvaluationReport(title, error.checks, len(table), task=task_type)
+        rows = len(table) if hasattr(table, "columns") else None
+        return EvaluationReport(title, error.checks, rows, task=task_type)
     measured = metrics_of(ours, metrics)
     unknown = sorted(set(limits) - {metric.name for metric in measured})
     if unknown:

@@ -44,11 +44,22 @@ def features_of(model: Any, table: Any, target: str) -> Any:
 
 
 def _check_table(table: Any, target: str) -> None:
+    if not hasattr(table, "columns"):
+        message = "A model is evaluated on a table of pandas. Return one from the step."
+        raise Unpredictable(Check(name="is_table", passed=False, observed=type(table).__name__, message=message))
+    if not table.columns.is_unique:
+        names = ", ".join(sorted({str(name) for name in table.columns[table.columns.duplicated()]}))
+        raise Unpredictable(Check(name="unique_columns", passed=False, observed=f"several columns {names}"))
     if not len(table):
         raise Unpredictable(not_empty(0))
     if target not in table.columns:
         raise Unpredictable(_missing_column(target, table, "it is the target"))
     _check_rows("not_null", target, table[target].isna().to_numpy(), table, "a target in each row")
+    try:
+        table[target].nunique()
+    except TypeError as error:
+        check = Check(name="target_type", passed=False, column=target, observed="nested values", message=str(error))
+        raise Unpredictable(check) from error
 
 
 def _missing_column(name: str, table: Any, why: str) -> Check:
@@ -118,7 +129,11 @@ def _of_numbers(model: Any, features: Any, target: Any, task: str) -> Prediction
         message = f"The target of a {task} is numbers: {error}"
         check = Check(name="target_type", passed=False, column=str(target.name), observed=str(target.dtype))
         raise Unpredictable(_with_message(check, message)) from error
+    _check_rows("finite_target", str(target.name), ~np.isfinite(true), target.to_frame(), "finite numbers", true)
     scores = _finite(_call(model, "predict", features), features)
+    if scores.size != len(true):
+        observed = f"{scores.size // len(true)} numbers for each row"
+        raise Unpredictable(Check(name="model_predicts", passed=False, observed=observed, expected="one number"))
     if task == "ranking" and (found := _scores(model, features)) is not None and found[0].ndim == 1:
         scores = found[0]
     return Predictions(task, true, scores.ravel(), scores.ravel() if task == "ranking" else None)

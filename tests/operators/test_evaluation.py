@@ -12,9 +12,10 @@ from sklearn.linear_model import LinearRegression
 from airflow_zen import Artifact, EvaluateOperator, EvaluationReport, ValidationReport, evaluate, load, ml_step
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import StepDefinitionError, ValidationDefinitionError
+from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runs.step_run import StepRunId
 from tests.calls import record_call, recorded_calls
-from tests.harness import run_dag
+from tests.harness import NOW, run_dag
 from tests.operators.pipelines import pipeline
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -92,6 +93,21 @@ def test_baseline_is_an_artifact_of_a_tag():
     assert {check.title for check in report.failures} == {"not_worse(rmse)", "not_worse(mae)", "not_worse(r2)"}
     record = open_stack().records.get(StepRunId("d", "r2", "evaluate_fit"))
     assert record.inputs["baseline"].digest == version.ref.digest
+
+
+def test_plan_looks_up_the_baseline():
+    """A plan knows that the evaluation against the same baseline is reused, and that another one is computed."""
+    options = {"baseline": Artifact("regressor").version("champion"), "max_bytes": 10**6}
+    built = pipeline(lambda: evaluate(fit(["x"]), table(), "delay", **options))
+    run_dag(built, run_id="r1")
+
+    def decision() -> str:
+        steps = Plan(built, PlannedDagRun({}, NOW, (NOW, NOW), NOW, None)).steps()
+        return next(str(step.decision) for step in steps if step.task_id == "evaluate_fit")
+
+    assert decision() == "hit"
+    open_stack().names.tag("regressor", "latest", "champion")
+    assert decision() == "miss"
 
 
 def test_alias_without_a_registry_has_a_way_out():
