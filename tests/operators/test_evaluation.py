@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import Artifact, EvaluateOperator, EvaluationReport, ValidationReport, evaluate, load, ml_step
+from airflow_zen import (
+    Artifact,
+    EvaluateOperator,
+    EvaluationReport,
+    Threshold,
+    ValidationReport,
+    evaluate,
+    load,
+    ml_step,
+)
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import StepDefinitionError, ValidationDefinitionError
 from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runs.step_run import StepRunId
+from airflow_zen.runtimes import Python
 from tests.calls import record_call, recorded_calls
 from tests.harness import NOW, run_dag
 from tests.operators.pipelines import pipeline
@@ -173,3 +185,21 @@ def test_size_and_latency_have_limits():
     assert [check.title for check in report.failures] == ["size"]
     assert report.check("size").value == run.xcom("fit")["size"]
     assert 0 < report.metrics["latency.p50"] <= report.metrics["latency.p95"] < 60
+
+
+def test_evaluation_runs_in_another_runtime_on_a_table_of_polars():
+    """The report of another process, and of a table of Polars, is that of the task's own process and of pandas."""
+
+    @ml_step
+    def polars_table() -> pl.DataFrame:
+        return pl.from_pandas(flights())
+
+    def build():
+        options = {"thresholds": {"r2": Threshold(limit=0.5)}, "slices": ["noise"], "baseline": fit(["noise"])}
+        model = fit(["x"])
+        evaluate(model, table(), "delay", task_id="here", **options)
+        evaluate(model, polars_table(), "delay", task_id="there", runtime=Python(sys.executable), **options)
+
+    run = run_dag(pipeline(build))
+    assert set(run.states.values()) == {"success"}
+    assert load(run.xcom("here")) == load(run.xcom("there"))
