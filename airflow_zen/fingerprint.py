@@ -14,7 +14,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
-from airflow_zen.instance_parts import instance_attributes, pickled_parts
+from airflow_zen.instance_parts import instance_attributes, own_functions, pickled_parts
 from airflow_zen.type_names import stable_class_name
 
 # Raise it when a change here or in airflow_zen.caching changes fingerprints: old entries then miss.
@@ -357,8 +357,7 @@ _HANDLERS: dict[str, _Handler] = {
     "builtins.float": _float,
     "builtins.complex": lambda encoder, value: frame("complex", _float_bytes(value.real), _float_bytes(value.imag)),
     "builtins.str": _string,
-    "builtins.bytes": _bytes,
-    "builtins.bytearray": _bytes,
+    **dict.fromkeys(("builtins.bytes", "builtins.bytearray"), _bytes),
     "builtins.memoryview": _memoryview,
     "builtins.tuple": _sequence("tuple"),
     "builtins.list": _sequence("list"),
@@ -383,6 +382,9 @@ _HANDLERS: dict[str, _Handler] = {
     "configparser.RawConfigParser": _attributes_without("_proxies", "_converters"),
     "jinja2.environment.Template": _template,
     "jinja2.environment.Environment": _attributes_without("cache"),
+    "pandera.api.function_dispatch.Dispatcher": lambda encoder, value: _digest(
+        "check", encoder.encode_all([value.__name__, *own_functions(value)])
+    ),
     "dask.base.DaskMethodsMixin": _read_later,
     "polars.lazyframe.frame.LazyFrame": _read_later,
     "pyarrow._dataset.Dataset": _read_later,

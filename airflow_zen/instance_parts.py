@@ -81,3 +81,10 @@ def _reducing_class(cls: type) -> type:
 
 def _top_module(cls: type) -> str:
     return cls.__module__.partition(".")[0]
+
+
+def own_functions(dispatcher: Any) -> list[Any]:
+    """Return the functions of a check of pandera that users registered; pandera registers its own when it is first used."""
+    return [
+        each for each in vars(dispatcher)["_function_registry"].values() if not each.__module__.startswith("pandera.")
+    ]

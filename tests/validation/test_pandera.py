@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -201,3 +203,33 @@ def test_schema_is_required() -> None:
     for given in (pd.DataFrame, "schema.yaml", pp.Column(int)):
         with pytest.raises(ValidationDefinitionError, match="takes a DataFrameSchema"):
             Pandera(given)
+
+
+_MODEL_USED = """
+import sys
+import pandas as pd, pandera.pandas as pa
+from airflow_zen.caching.code import fingerprint_code
+
+class Delays(pa.DataFrameModel):
+    delay: float = pa.Field(le=600, in_range={"min_value": 0, "max_value": LIMIT})
+
+def check(frame):
+    return Delays.validate(frame)
+
+def key():
+    return fingerprint_code(check).ingredients
+
+before = key()
+check(pd.DataFrame({"delay": [1.0]}))
+assert key() == before
+print(before)
+"""
+
+
+def test_a_model_has_the_same_key_after_its_use(tmp_path: Path) -> None:
+    """The first check registers pandera's own functions, which are no part of the key; the limits of checks are."""
+    keys = []
+    for limit in ("60", "60", "61"):
+        (tmp_path / "checked.py").write_text(_MODEL_USED.replace("LIMIT", limit))
+        keys.append(subprocess.check_output([sys.executable, "checked.py"], cwd=tmp_path, text=True))
+    assert (keys[0] == keys[1], keys[1] == keys[2]) == (True, False)
