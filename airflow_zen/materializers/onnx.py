@@ -76,7 +76,7 @@ def _serialize(model: Any) -> bytes:
         return bytes(model.SerializeToString(deterministic=True))
     except Exception as error:
         raise SaveRefused(
-            f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most. Call "
+            f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most. Call pathlib.Path('model').mkdir(), "
             "onnx.save_model(model, 'model/model.onnx', save_as_external_data=True) and return pathlib.Path('model')."
         ) from error
 

@@ -197,7 +197,9 @@ def _checked_tables(batches: Iterator[Any], schema: pa.Schema) -> Iterator[pa.Ta
     _check_metadata_key(schema)
     for number, batch in enumerate(batches):
         if not isinstance(batch, pa.RecordBatch | pa.Table):
-            raise SaveRefused(f"Batch {number} is a {type(batch).__qualname__}, the first is an Arrow table.")
+            raise SaveRefused(
+                f"Batch {number} is a {type(batch).__qualname__}, the first is an Arrow table. Yield Arrow tables only."
+            )
         check_same_schema(number, batch.schema, schema)
         yield batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
 
@@ -226,7 +228,7 @@ def _write(
             except pa.ArrowException as error:
                 raise SaveRefused(
                     f"The batches do not fit into one Arrow file: {error}. Give dictionary columns the same dictionary in "
-                    f"all batches, or cast them to their value type."
+                    "all batches, or replace them by their values, column.combine_chunks().dictionary_decode()."
                 ) from error
     return summarize_schema(schema, rows, {})
 

@@ -190,8 +190,8 @@ def _checked_tables(
             if found != wanted:
                 raise SaveRefused(
                     f"Batch {number} differs from the first in categories, time zone, type of objects, attrs or the names of "
-                    f"its axes: {truncate(found, 300)} is not {truncate(wanted, 300)}. Give columns one dtype in all batches; "
-                    "for text that is 'str'."
+                    f"its axes: {truncate(found, 300)} is not {truncate(wanted, 300)}. Give columns one dtype in all batches, "
+                    "for text that is 'str', and all frames the same attrs and names of their axes."
                 )
             yield table
 

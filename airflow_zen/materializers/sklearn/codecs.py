@@ -74,7 +74,8 @@ def _decode_ufunc(node: Mapping[str, Json], _: Decoder) -> np.ufunc:
 
 
 def _encode_method(value: MethodType, encoder: Encoder) -> Mapping[str, Json]:
-    name = value.__name__
+    # A method around a callable object has no name.
+    name = getattr(value, "__name__", repr(value.__func__))
     if getattr(value.__self__, name, None) != value:
         raise SaveRefused(f"the method {name} is not found by its name. Define it in the class.")
     return {"of": encoder.encode(value.__self__), "name": name}
