@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.errors import ArtifactRefused
+from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import installed_version, require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
+from airflow_zen.type_names import type_name
 
 MODEL_FILE = "model.cb"
 
@@ -17,6 +19,8 @@ _CLASS_NAMES = ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoost
 _TRAINED_KEY = "__model"
 _TRAINING_RUN = ("catboost_version_info", "model_guid", "train_finish_time")
 _MODEL_GUID = "0-0-0-0"
+# What CatBoost calls of an objective, a metric or a callback.
+_OWN_METHODS = ("__call__", "calc_ders_range", "calc_ders_multi", "evaluate", "after_iteration")
 
 
 class CatboostMaterializer(ModelMaterializer):
@@ -40,6 +44,7 @@ class CatboostMaterializer(ModelMaterializer):
         name = type(model).__name__
         state = dict(model.__getstate__())
         trained = state.pop(_TRAINED_KEY, None)
+        _check_parameters(state)
         metadata = {"class": name, "state": state}
         if trained is None:
             return WrittenModel(name, None, state=metadata)
@@ -75,6 +80,17 @@ class CatboostMaterializer(ModelMaterializer):
         except catboost.CatBoostError:
             return "", []  # rankers and some losses need the data
         return "Change of predictions, in %", list(zip(map(str, model.feature_names_), map(float, found), strict=True))
+
+
+def _check_parameters(state: Mapping[str, Any]) -> None:
+    """Raise `SaveRefused` for an objective or metric of one's own, which is code."""
+    for name, held in state.items():
+        if any(hasattr(held, method) for method in _OWN_METHODS):
+            raise SaveRefused(
+                f"The parameter {name!r} is a {type_name(type(held))}, and code is not stored. Use one that CatBoost has a "
+                "name for. Or write the trained model without its parameters. Call model.save_model('model.cbm') and return "
+                "pathlib.Path('model.cbm'), and read it with catboost.CatBoost().load_model(path)."
+            )
 
 
 def _without_training_run(trained: bytes) -> bytes:

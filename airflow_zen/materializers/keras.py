@@ -306,8 +306,9 @@ def _check_weights(model: Any, loaded: Any) -> None:
     """Raise `SaveRefused` where Keras lost the class or a weight, which may happen with own layers."""
     if type(loaded) is not type(model) or not _are_equal(model.weights, loaded.weights):
         raise SaveRefused(
-            f"{type_name(type(model))} does not come back with all its weights. Give its layers get_config() and "
-            f"build(), and register them with keras.saving.register_keras_serializable. {_WAY_OUT}"
+            f"{type_name(type(model))} does not come back with all its weights. Give its layers get_config(), with all "
+            "arguments of __init__, and build(), register them with keras.saving.register_keras_serializable, and let them "
+            f"save and load all their variables. {_WAY_OUT}"
         )
 
 

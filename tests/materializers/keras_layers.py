@@ -59,3 +59,50 @@ def registered_loss(labels: Any, predictions: Any) -> Any:
 @register
 def doubled(x: Any) -> Any:
     return 2 * x
+
+
+class _Stack(keras.layers.Layer):
+    """A layer of as many dense layers as it is told."""
+
+    def __init__(self, count: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.blocks = [keras.layers.Dense(3) for _ in range(count)]
+
+    def build(self, shape: Any) -> None:
+        for block in self.blocks:
+            block.build(shape)
+
+    def call(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@register
+class ForgetfulStack(_Stack):
+    """A stack whose `get_config` does not say how many layers it has."""
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()
+
+
+@register
+class WholeStack(_Stack):
+    """A stack whose `get_config` says how many layers it has."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "count": len(self.blocks)}
+
+
+@register
+class Unsaved(_Weighted):
+    """A layer that leaves its weights out of the file."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "count": self.count}
+
+    def save_own_variables(self, store: Any) -> None:
+        pass
+
+    def load_own_variables(self, store: Any) -> None:
+        pass

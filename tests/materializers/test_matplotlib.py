@@ -223,11 +223,17 @@ def test_figure_that_cannot_be_pickled_is_its_drawing(tmp_path: Path) -> None:
 
 
 def test_figure_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    """A figure with a text that matplotlib cannot draw is refused with matplotlib's reason."""
+    """A figure that matplotlib cannot draw is refused with matplotlib's reason; the call that it names shows when it can."""
     figure = Figure()
-    figure.suptitle(r"$\notacommand$")
-    with pytest.raises(SaveRefused, match=r"(?s)cannot be drawn: .*notacommand"):
-        REGISTRY.save(figure, tmp_path)
+    title = figure.suptitle(r"$\notacommand$")
+    with pytest.raises(SaveRefused, match=r"(?s)cannot be drawn: .*notacommand.*Try figure\.savefig\('figure\.png'\)"):
+        REGISTRY.save(figure, make_directory(tmp_path, "refused"))
+    with pytest.raises(ValueError, match="notacommand"):
+        figure.savefig(tmp_path / "figure.png")
+    title.set_text("a title")
+    figure.savefig(tmp_path / "figure.png")
+    REGISTRY.save(figure, make_directory(tmp_path, "artifact"))
+    assert set(hash_files(tmp_path / "artifact")) == {"figure.png", "figure.svg"}
 
 
 def test_figures_are_drawn_one_at_a_time(tmp_path: Path) -> None:

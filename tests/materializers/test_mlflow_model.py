@@ -41,9 +41,11 @@ def test_directory_is_kept_as_it_is(tmp_path: Path) -> None:
 
 
 def test_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    """A directory that mlflow did not write is refused, and the error names the remedy."""
+    """A directory that mlflow did not write is refused; one that `save_model` wrote, as the error says, is stored."""
     with pytest.raises(SaveRefused, match=r"no file MLmodel.*save_model"):
         REGISTRY.save(MLflowModel(tmp_path), tmp_path)
+    (tmp_path / "stored").mkdir()
+    assert REGISTRY.save(MLflowModel(_write(tmp_path)), tmp_path / "stored").encoding == "directory.mlflow@1"
 
 
 def test_loaded_and_unsaved_models_are_refused(tmp_path: Path) -> None:

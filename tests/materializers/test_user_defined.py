@@ -231,10 +231,12 @@ def test_materializer_without_a_method_is_refused_in_the_definition() -> None:
 
 
 def test_summary_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
-    """A summary that is not a dict is an error that names the materializer."""
+    """A summary that is not a dict is an error that names the materializer; the dict that it asks for is kept."""
     counting = type("Counting", (PlainMaterializer,), {"save": lambda *_: 3})
-    with pytest.raises(SaveRefused, match=r"Counting\.save returned 3, which is no summary"):
+    with pytest.raises(SaveRefused, match=r"Counting\.save returned 3, which is no summary\. Return a dict, or nothing"):
         default_registry().save(r.Plain(3), tmp_path, by=counting)
+    counted = type("Counted", (PlainMaterializer,), {"save": lambda *_: {"rows": 3}})
+    assert default_registry().save(r.Plain(3), tmp_path, by=counted).summary["rows"] == 3
 
 
 def test_summary_may_be_missing(tmp_path: Path) -> None:
@@ -246,10 +248,12 @@ def test_summary_may_be_missing(tmp_path: Path) -> None:
 
 
 def test_summary_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
-    """A summary that is not JSON is refused before anything is stored, and the error names the materializer."""
+    """A summary that is not JSON is refused by the materializer's name before anything is stored; Python's number is kept."""
     wordy = type("Wordy", (PlainMaterializer,), {"save": lambda *_: {"rows": np.int64(3)}})
-    with pytest.raises(SaveRefused, match=r"Wordy\.save returned is not JSON: .*int64"):
+    with pytest.raises(SaveRefused, match=r"Wordy\.save returned is not JSON: .*int64.*dicts of Python's own"):
         default_registry().save(r.Plain(3), tmp_path, by=wordy)
+    plain = type("Plain", (PlainMaterializer,), {"save": lambda *_: {"rows": np.int64(3).item()}})
+    assert default_registry().save(r.Plain(3), tmp_path, by=plain).summary["rows"] == 3
 
 
 def test_artifact_is_a_record() -> None:

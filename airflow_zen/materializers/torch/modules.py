@@ -313,7 +313,7 @@ def _decode_partial(node: Mapping[str, Json], decoder: Decoder) -> partial[Any]:
 
 
 def _encode_method(value: MethodType, encoder: Encoder) -> Mapping[str, Json]:
-    holder, name = value.__self__, value.__func__.__name__
+    holder, name = value.__self__, getattr(value.__func__, "__name__", "")
     if not isinstance(holder, torch.nn.Module) or getattr(type(holder), name, None) is not value.__func__:
         raise encoder.unsupported_error(value, f"it is no method of a module's class. Make it one. {_STATE_DICT}")
     return {"of": encoder.encode(holder), "name": name}
