@@ -146,7 +146,8 @@ def _check_arguments(
         if not (is_artifact(value) or (name == "reference" and value is None)):
             raise StepDefinitionError(
                 f"validate({name}=…) takes the output of a step, or a version of an artifact such as "
-                f"Artifact('features').latest(), got {value!r}. Checks of a value at hand are those of run_validator."
+                f"Artifact('features').latest(), got {value!r}. Values at hand are checked by "
+                "airflow_zen.validation.run.run_validator."
             )
     missing = [each.title for each in validators if each.needs_reference]
     if reference is None and missing:

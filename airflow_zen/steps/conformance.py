@@ -37,7 +37,10 @@ class ValuePath(msgspec.Struct, frozen=True):
     def type_error(self, declared: object, actual: str) -> TypeMismatch:
         """Return the error for a value that is not what is declared, or for an artifact without the declared view."""
         if not self.is_input:
-            return OutputError(f"output '{self.name}' is declared {declared}, but the function returned {actual}.")
+            return OutputError(
+                f"output '{self.name}' is declared {declared}, but the function returned {actual}. Return the declared type, "
+                "or correct the annotation."
+            )
         return InputError(
             f"{self.name} is asked for as {declared}, but its artifact holds {actual}, which has no such view. Ask for what "
             "it holds, or for no type, and convert it there."

@@ -127,9 +127,7 @@ REMEDIES: dict[str, Remedy] = {
         lambda _: np.concatenate([np.ones(2), np.zeros(2)]),
         lambda loaded, _: np.array_equal(loaded, [1, 1, 0, 0]),
     ),
-    "Arrow types": _batches(
-        _tables([1], ["2"]), _CAST, lambda table: table.cast(pa.schema([("a", pa.string())]))
-    ),
+    "Arrow types": _batches(_tables([1], ["2"]), _CAST, lambda table: table.cast(pa.schema([("a", pa.string())]))),
     "Arrow names": _batches(
         [pa.table({"a": [1]}), pa.table({"b": [1]})],
         "Yield the same columns each time",

@@ -210,9 +210,7 @@ REMEDIES: dict[str, Remedy] = {
     "lock": Remedy(lambda: Holding(threading.Lock()), _OPEN, lambda _: _used_opening(), _opens),
     "open file": Remedy(lambda: Holding(Path(__file__).open()), _OPEN, lambda _: _used_opening(), _opens),
     "connection": Remedy(lambda: Holding([Feed()]), _OPEN, lambda _: _used_opening(), _opens),
-    "module": Remedy(
-        lambda: Holding(math), "Import it in the method that uses it", lambda _: _used_opening(), _opens
-    ),
+    "module": Remedy(lambda: Holding(math), "Import it in the method that uses it", lambda _: _used_opening(), _opens),
     "generator": Remedy(
         lambda: Holding(x for x in [1.5, 2.5]),
         f"{_ARRAYS}, built-in types or a dataclass",
@@ -290,7 +288,9 @@ REMEDIES: dict[str, Remedy] = {
         lambda: _boosted(lambda y, p: (p - y, np.ones_like(y))),
         "Define it with def",
         lambda _: _boosted(squared_error),
-        lambda loaded, refused: np.array_equal(loaded.predict(X), refused.predict(X)) and len(set(loaded.predict(X))) > 1,
+        lambda loaded, refused: (
+            np.array_equal(loaded.predict(X), refused.predict(X)) and len(set(loaded.predict(X))) > 1
+        ),
     ),
 }
 

@@ -198,8 +198,9 @@ TORCH: dict[str, Remedy] = {
         lambda: _module(function=lambda x: library("torch").nn.functional.relu(x)),
         "use one of torch.nn.functional",
         lambda model: _with_state(_module(function=library("torch").nn.functional.relu), model),
-        lambda loaded, refused: _module_alike(loaded, refused)
-        and loaded.function is library("torch").nn.functional.relu,
+        lambda loaded, refused: (
+            _module_alike(loaded, refused) and loaded.function is library("torch").nn.functional.relu
+        ),
     ),
     "method of another object": Remedy(
         lambda: _module(function=json.JSONEncoder().encode),

@@ -233,7 +233,9 @@ def test_materializer_without_a_method_is_refused_in_the_definition() -> None:
 def test_summary_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     """A summary that is not a dict is an error that names the materializer; the dict that it asks for is kept."""
     counting = type("Counting", (PlainMaterializer,), {"save": lambda *_: 3})
-    with pytest.raises(SaveRefused, match=r"Counting\.save returned 3, which is no summary\. Return a dict, or nothing"):
+    with pytest.raises(
+        SaveRefused, match=r"Counting\.save returned 3, which is no summary\. Return a dict, or nothing"
+    ):
         default_registry().save(r.Plain(3), tmp_path, by=counting)
     counted = type("Counted", (PlainMaterializer,), {"save": lambda *_: {"rows": 3}})
     assert default_registry().save(r.Plain(3), tmp_path, by=counted).summary["rows"] == 3
