@@ -67,7 +67,7 @@ class Opening(Holding):
     def transform(self, x: Any) -> Any:
         import math as needed
 
-        self.opened = [threading.Lock(), Path(__file__).open(), socket.socket()]
+        self.opened = [threading.Lock(), Path(__file__).open(), socket.socket()]  # noqa: SIM115 - closed below
         with self.opened[0]:
             found = x * needed.pi + len(self.opened[1].readline())
         for each in self.opened[1:]:
@@ -208,7 +208,12 @@ REMEDIES: dict[str, Remedy] = {
         lambda loaded, refused: np.array_equal(loaded.transform(X), refused.transform(X).astype(float)),
     ),
     "lock": Remedy(lambda: Holding(threading.Lock()), _OPEN, lambda _: _used_opening(), _opens),
-    "open file": Remedy(lambda: Holding(Path(__file__).open()), _OPEN, lambda _: _used_opening(), _opens),
+    "open file": Remedy(
+        lambda: Holding(Path(__file__).open()),  # noqa: SIM115 - a file that stays open is what is refused
+        _OPEN,
+        lambda _: _used_opening(),
+        _opens,
+    ),
     "connection": Remedy(lambda: Holding([Feed()]), _OPEN, lambda _: _used_opening(), _opens),
     "module": Remedy(lambda: Holding(math), "Import it in the method that uses it", lambda _: _used_opening(), _opens),
     "generator": Remedy(

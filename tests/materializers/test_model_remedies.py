@@ -58,7 +58,7 @@ class _Large:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def SerializeToString(self, deterministic: bool = False) -> bytes:  # noqa: N802 - protobuf's name
+    def SerializeToString(self, deterministic: bool = False) -> bytes:
         raise ValueError("exceeds maximum protobuf size of 2GB")
 
 
@@ -195,7 +195,7 @@ TORCH: dict[str, Remedy] = {
         lambda loaded, refused: _module_alike(loaded, refused) and loaded.function.__self__ is loaded,
     ),
     "lambda, by a function of torch": Remedy(
-        lambda: _module(function=lambda x: library("torch").nn.functional.relu(x)),
+        lambda: _module(function=lambda x: x.clamp(min=0)),
         "use one of torch.nn.functional",
         lambda model: _with_state(_module(function=library("torch").nn.functional.relu), model),
         lambda loaded, refused: (
