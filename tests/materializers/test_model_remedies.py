@@ -214,6 +214,12 @@ TORCH: dict[str, Remedy] = {
         lambda model: _with_method(_with_state(_module(), model)),
         _module_alike,
     ),
+    "state that is no dict": Remedy(
+        lambda: _own("Packed")(2, 1),
+        "The state that __getstate__ returns is no dict. Return module.state_dict()",
+        lambda model: model.state_dict(),
+        _state_alike,
+    ),
     "method of another callable": Remedy(
         lambda: _module(function=MethodType(re.compile("a").sub, _module())),
         "it is no method of a module's class. Make it one",

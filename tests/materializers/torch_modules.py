@@ -91,3 +91,11 @@ class Configured(nn.Module):
     def forward(self, x: Any) -> Any:
         """Run all of them."""
         return self.method(self.leaky(self.function(self.layers(x))))
+
+
+class Packed(nn.Linear):
+    """A module whose state is no dict."""
+
+    def __getstate__(self) -> Any:
+        """Return the weights only."""
+        return (self.weight, self.bias)
