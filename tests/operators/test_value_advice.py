@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal, TypedDict
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
 import airflow_zen
-from airflow_zen import Artifact, Each, NotNull, SameSchema, ValidationReport, ml_step, validate
+from airflow_zen import Artifact, Each, NotNull, SameSchema, ValidationReport, evaluate, ml_step, validate
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes import InProcess
+from airflow_zen.validation.evaluation import evaluate_model
 from airflow_zen.validation.run import run_validator
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline
@@ -109,6 +111,15 @@ def test_what_is_validated():
         pipeline(lambda: validate(made(), SameSchema()))
     run = run_dag(pipeline(lambda: validate(made(), SameSchema(), reference=Artifact("features").latest())))
     assert set(run.states.values()) == {"success"}
+
+
+def test_what_is_evaluated():
+    """A model at hand is refused by `evaluate`, and evaluated by the function that the error names."""
+    table = pd.DataFrame({"x": range(8), "y": range(8)})
+    model = LinearRegression().fit(table[["x"]], table["y"])
+    with pytest.raises(StepDefinitionError, match=r"airflow_zen\.validation\.evaluation\.evaluate_model"):
+        pipeline(lambda: evaluate(model, frame(3), "y"))
+    assert evaluate_model(model, table, "y", resamples=200).metrics["r2"] > 0.99
 
 
 def few(table: pd.DataFrame) -> ValidationReport:
