@@ -163,8 +163,16 @@ def resolve_requirements(
 ) -> str:
     """Return the pins of requirements and of all that they require, one a line, sorted.
 
-    preferred: pins that are taken where the lines allow them. Raises `RuntimeUnavailable` with the resolver's reason.
+    preferred: pins that are taken where the lines allow them. Beside NumPy 1 pyarrow is one that it can be imported with,
+    which pyarrow does not declare. Raises `RuntimeUnavailable` with the resolver's reason.
     """
+    pins = _resolve(lines, interpreter, index, preferred, runtime)
+    if re.search(r"^numpy==1\.", pins, re.MULTILINE) and re.search(r"^pyarrow==(2[4-9]|[3-9]\d)\.", pins, re.MULTILINE):
+        return _resolve([*lines, "pyarrow<24"], interpreter, index, preferred, runtime)
+    return pins
+
+
+def _resolve(lines: Sequence[str], interpreter: str, index: Index | None, preferred: str, runtime: Runtime) -> str:
     with tempfile.TemporaryDirectory(prefix="zen-resolve-") as temporary:
         source, target = Path(temporary, "in.txt"), Path(temporary, "out.txt")
         source.write_text("".join(f"{line}\n" for line in lines))

@@ -111,6 +111,15 @@ def test_pip_where_uv_is_missing(environments, monkeypatch):
         assert version_in(interpreter, "msgspec") == "0.21.1"
 
 
+def test_arrow_beside_numpy_1(environments):
+    """NumPy 1 gets a pyarrow that can be imported with it, though newer ones do not say that they cannot."""
+    text = module.resolve_requirements(["numpy<2", "pyarrow>=22"], sys.executable, None, "pyarrow==25.0.0\n", None)
+    with environments.use(Resolved(text, "3.11", sys.executable), None) as interpreter:
+        code = "import numpy, pyarrow; print(numpy.__version__[0], pyarrow.array(numpy.arange(3)).sum())"
+        ended = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["1", "3"]
+
+
 def test_credentials_of_an_index(tmp_path, monkeypatch):
     """An index comes from a connection; its credentials are neither in the repr nor in an error."""
     connection = {"conn_type": "package_index", "host": "http://127.0.0.1:9/simple", "login": "u", "password": "hidden"}
