@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
@@ -27,19 +28,20 @@ if TYPE_CHECKING:
     from airflow_zen.transports.base import Transport
 
 Server = MlflowRest | TrackingServer | str
+"""An MLflow server; an empty text is that of `MLFLOW_TRACKING_URI`, which is set inside a step."""
 
 
-def runs_that_read(digest: str, server: Server) -> FoundRuns:
+def runs_that_read(digest: str, server: Server = "") -> FoundRuns:
     """Return the runs of all DAGs that read exactly this content, latest first."""
     return _search_runs("inputs", digest, _rest_of(server))
 
 
-def runs_that_made(digest: str, server: Server) -> FoundRuns:
+def runs_that_made(digest: str, server: Server = "") -> FoundRuns:
     """Return the runs that computed exactly this content, without those that reused it; latest first."""
     return FoundRuns(run for run in _search_runs("outputs", digest, _rest_of(server)) if not run.cached)
 
 
-def run_of_model(model: str, server: Server) -> FoundRun:
+def run_of_model(model: str, server: Server = "") -> FoundRun:
     """Return the run that made a model: `models:/name/3`, `models:/name@alias` or `models:/<model id>`.
 
     Its `inputs` are the data that the model was made from. Raises `LineageNotFound`.
@@ -62,7 +64,7 @@ def run_of_model(model: str, server: Server) -> FoundRun:
     return _run_from_mlflow(rest.get("runs/get", {"run_id": found["run_id"]})["run"])
 
 
-def ancestry_of(model: str, server: Server) -> Ancestry:
+def ancestry_of(model: str, server: Server = "") -> Ancestry:
     """Return what a model was made from, over all DAGs; one maker for each input of each run.
 
     It ended before the reader started. Of several that made the same bytes it is the one under the name that was read,
@@ -72,7 +74,7 @@ def ancestry_of(model: str, server: Server) -> Ancestry:
     return _walk_ancestry(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
 
 
-def ancestry_of_content(digest: str, server: Server, name: str = "") -> Ancestry:
+def ancestry_of_content(digest: str, server: Server = "", name: str = "") -> Ancestry:
     """Return what an artifact was made from, as `ancestry_of` does for a model.
 
     It begins with the latest run that made this content, under the name where one is given. digest: 16 characters or
@@ -169,7 +171,11 @@ def _choose_producer(artifact: FoundArtifact, reader: FoundRun, made: list[Found
 def _rest_of(server: Server) -> MlflowRest:
     if isinstance(server, MlflowRest):
         return server
-    return MlflowRest(server if isinstance(server, TrackingServer) else TrackingServer(server))
+    if server:
+        return MlflowRest(server if isinstance(server, TrackingServer) else TrackingServer(server))
+    if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
+        raise LineageNotFound("No MLflow server is given. Pass its address, or set MLFLOW_TRACKING_URI.")
+    return MlflowRest(TrackingServer.from_environment(uri, os.environ))
 
 
 def _search_runs(direction: Literal["inputs", "outputs"], digest: str, rest: MlflowRest) -> FoundRuns:
