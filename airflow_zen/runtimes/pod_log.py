@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -9,15 +10,21 @@ Position = tuple[str, int]
 """The time of a line, and how many lines up to it have that time."""
 
 BEGIN: Position = ("", 0)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 def lines_after(lines: Iterable[str], after: Position) -> Iterator[tuple[Position, str]]:
-    """Yield the lines after a position, each with its own; `lines` begin with their times."""
+    """Yield the lines after a position, each with its own; `lines` begin with their times.
+
+    Others are not of the log: before the container starts, the answer is an error as JSON.
+    """
     position = BEGIN
     for text in lines:
         stamp, _, line = text.rstrip("\n").partition(" ")
+        if not _TIME.match(stamp):
+            continue
         position = (stamp, position[1] + 1 if stamp == position[0] else 1)
-        if stamp and position > after:
+        if position > after:
             yield position, line
 
 

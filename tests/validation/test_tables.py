@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
-from airflow_zen.validation import base
+from airflow_zen.validation import run
 from airflow_zen.validation.checks import InRange, NotNull, TableCheck
 from airflow_zen.validation.report import Check
 from airflow_zen.validation.run import run_validator
@@ -73,7 +73,7 @@ def write_distribution(folder: Path, target: str) -> None:
     info = folder / "company_rules-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: company-rules\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{base.ENTRY_POINT_GROUP}]\ncompany = {target}\n")
+    (info / "entry_points.txt").write_text(f"[{run.ENTRY_POINT_GROUP}]\ncompany = {target}\n")
     (folder / "company_rules_module.py").write_text(
         "from airflow_zen import Check, ValidationReport\n"
         "class Rules:\n"
@@ -85,9 +85,9 @@ def write_distribution(folder: Path, target: str) -> None:
 @pytest.fixture
 def _no_known_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(tmp_path))
-    base.entry_point_validators.cache_clear()
+    run.entry_point_validators.cache_clear()
     yield
-    base.entry_point_validators.cache_clear()
+    run.entry_point_validators.cache_clear()
 
 
 @pytest.mark.usefixtures("_no_known_entry_points")
