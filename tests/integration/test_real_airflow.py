@@ -159,7 +159,8 @@ def test_a_failure_is_told_everywhere(deployment, mlflow):
         if {r.info.status for r in found} == {"FAILED"}:
             break
         time.sleep(1)
-    assert [r.info.status for r in found] == ["FAILED", "FAILED"]
+    told = (deployment.layout.directory / "logs" / "scheduler.log").read_text()
+    assert [r.info.status for r in found] == ["FAILED", "FAILED"], told[-3000:]
 
 
 @pytest.fixture(scope="module")
