@@ -142,6 +142,21 @@ def _chosen_experiment() -> Iterator[None]:
         fluent._active_experiment_id = None  # type: ignore[attr-defined]
 
 
+@pytest.fixture(autouse=True)
+def _local_materializers() -> Iterator[None]:
+    """Collect the materializers that a test defines in its function: subclasses that live are found by other tests."""
+
+    def found() -> set[int]:
+        base = sys.modules.get("airflow_zen.materializers.base")
+        classes = base.Materializer.__subclasses__() if base else []
+        return {id(each) for each in classes if "<locals>" in each.__qualname__}
+
+    before = found()
+    yield
+    if found() - before:
+        gc.collect()
+
+
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Ceph's S3 gateway."""

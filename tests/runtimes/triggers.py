@@ -30,8 +30,10 @@ def run_trigger(
         waiting = asyncio.ensure_future(anext(trigger.run()))
         if is_killed:
             await asyncio.wait([waiting], timeout=0.3)
-            waiting.cancel()
-            await asyncio.wait([waiting])
+            # The provider's pod manager takes a cancellation for the end of its own watch while the pod starts.
+            while not waiting.done():
+                waiting.cancel()
+                await asyncio.wait([waiting], timeout=1)
             return await trigger.on_kill()
         return (await asyncio.wait_for(waiting, seconds)).payload
 
