@@ -159,6 +159,10 @@ class RuntimeUnavailable(ZenError, RuntimeError):
     """A step cannot be run in its runtime, or its process there ended without an answer."""
 
 
+class DeploymentFailed(ZenError, RuntimeError):
+    """A model is not served: its server did not start, failed its smoke test, or was refused by the target."""
+
+
 class ValidationDefinitionError(ZenError, TypeError):
     """The declaration of a check, or of what its failure does, is invalid."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,23 @@ def parse_runtime(text: str, where: str) -> Runtime:
     Only literals are evaluated. `where` says in an error where the text is. Raises `SettingsError`.
     """
     try:
-        call = ast.parse(text.strip(), mode="eval").body
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _MODULES):
-            raise ValueError(f"it calls none of {', '.join(_MODULES)}")  # noqa: TRY301
-        args = [ast.literal_eval(each) for each in call.args]
-        options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
-        runtime: Runtime = getattr(import_module(_MODULES[call.func.id]), call.func.id)(*args, **options)
+        runtime: Runtime = evaluate_record(text, _MODULES)
     except (ValueError, TypeError, SyntaxError) as error:
         raise SettingsError(f"{where} must be a runtime such as 'InProcess()', got {text!r}: {error}.") from error
     return runtime
+
+
+def evaluate_record(text: str, modules: Mapping[str, str]) -> Any:
+    """Return the record that a text calls one of the classes in `modules` for; only literals are evaluated.
+
+    Raises `ValueError`, `TypeError` or `SyntaxError`.
+    """
+    call = ast.parse(text.strip(), mode="eval").body
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in modules):
+        raise ValueError(f"it calls none of {', '.join(modules)}")
+    args = [ast.literal_eval(each) for each in call.args]
+    options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    return getattr(import_module(modules[call.func.id]), call.func.id)(*args, **options)
 
 
 if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.

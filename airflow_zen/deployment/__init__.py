@@ -1,0 +1,37 @@
+"""Deployments: models that answer requests, and the targets that serve them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.errors import SettingsError
+
+if TYPE_CHECKING:
+    from airflow_zen.deployment.base import Target
+    from airflow_zen.deployment.mlflow_serving import MLflowServing as MLflowServing
+
+_MODULES = {
+    "MLflowServing": "airflow_zen.deployment.mlflow_serving",
+}
+
+__all__ = ["MLflowServing", "parse_target"]
+
+
+def parse_target(text: str) -> Target:
+    """Return the target that a text describes as Python code would: the `repr` of one. Raises `SettingsError`."""
+    from airflow_zen.runtimes import evaluate_record
+
+    try:
+        target: Target = evaluate_record(text, _MODULES)
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise SettingsError(f"{text!r} is no target such as 'MLflowServing()': {error}.") from error
+    return target
+
+
+if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'airflow_zen.deployment' has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)

@@ -1,0 +1,201 @@
+"""What a deployment is made of: the request, the target that serves it, and the record of what serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from airflow_zen.deployment.protocols import Rows, compare_predictions
+from airflow_zen.errors import DeploymentFailed
+
+if TYPE_CHECKING:
+    from airflow_zen.stack import Stack
+
+_SMOKE_TEST_FAILED = "The smoke test of {name!r} failed: {why} The model is not served by it."
+
+
+# Users pass it on and store it: a dataclass, which typed JSON saves exactly.
+@dataclass(frozen=True)
+class Deployment:
+    """A model version that answers requests.
+
+    `endpoint`: the URL below which the target's protocol is served, and `predict_url` the one that predictions are
+    requested from. `model`, `version`: of the registry, or the name of an artifact and the start of its digest.
+    `target`: the text of the target. `owner`: who deployed it. `since`: when it began to serve, ISO 8601 in UTC.
+    """
+
+    name: str
+    endpoint: str
+    predict_url: str
+    model: str
+    version: str
+    digest: str
+    target: str
+    owner: str
+    since: str
+
+
+class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A model to serve under a name.
+
+    directory: the MLflow Model on this machine, its requirements pinned, with a signature where its inputs are known.
+    uri: the address of its artifact in the store. requirements: the pins that the model was made with. rows: what the
+    smoke test sends, with the predictions in this process; None makes no smoke test. token: what clients send as
+    `Authorization: Bearer`, empty for none. log_predictions: whether requests and answers are stored.
+    """
+
+    name: str
+    model: str
+    version: str
+    digest: str
+    uri: str
+    directory: Path
+    stack: str = ""
+    owner: str = ""
+    requirements: tuple[str, ...] = ()
+    rows: Rows | None = None
+    expected: Any = None
+    token: str = ""
+    log_predictions: bool = True
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where and how a model is served: a frozen record of options, with a deterministic repr.
+
+    Subclasses say how requests are encoded, and `deploy` a model. `kind` names the target in tags and tables.
+    """
+
+    kind: ClassVar[str]
+
+    def predict_path(self, name: str) -> str:
+        """Return the path below the endpoint that predictions are requested from."""
+        raise NotImplementedError
+
+    def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
+        """Return the JSON body of a request for predictions."""
+        raise NotImplementedError
+
+    def key(self, request: DeploymentRequest) -> str:
+        """Return the identity of what would serve: a deployment with the same key is already what is asked for."""
+        parts = [repr(self), request.model, request.version, request.digest, request.token, request.log_predictions]
+        return sha256(msgspec.json.encode([*parts, request.requirements])).hexdigest()[:16]
+
+    def deploy(self, request: DeploymentRequest, stack: Stack) -> tuple[Deployment, bool]:
+        """Serve the model under the request's name; return the deployment, and whether anything changed.
+
+        Nothing changes if the same version is served with the same options. What was served under the name before is
+        served until the new one has passed its smoke test. Raises `DeploymentFailed` where it has not. Raises
+        `StepDeferred` where the task need not wait; the call is repeated when its trigger has fired.
+        """
+        raise NotImplementedError
+
+    def stop(self, deployment: Deployment) -> None:
+        """End what serves; nothing is left of it."""
+        raise NotImplementedError
+
+    def logs(self, deployment: Deployment, lines: int) -> str:
+        """Return the end of the log of what serves."""
+        raise NotImplementedError
+
+    def describe_state(self, deployment: Deployment) -> str:
+        """Return what is known of it now: `serving`, `starting`, `stopped`, or what is wrong."""
+        raise NotImplementedError
+
+
+class ServerPlace(msgspec.Struct, frozen=True):
+    """Where a server of a local target runs.
+
+    python: the interpreter of its environment. folder: its own, which exists and is empty, and is deleted with it.
+    model: the MLflow Model directory. ports: as many as the target asks for, on the loopback interface.
+    """
+
+    name: str
+    version: str
+    digest: str
+    python: str
+    folder: Path
+    model: Path
+    ports: tuple[int, ...]
+
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    def program(self, name: str) -> str:
+        """Return the path of a program of the environment."""
+        return str(Path(self.python).with_name(name))
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server of a local target is started; it must bind to 127.0.0.1 only.
+
+    files: what is written into its folder first, by relative path. builds: commands that are run before, one after the
+    other. command: the server, which ends on SIGTERM. environment: variables beside the inherited ones. ready: a path
+    that is answered with 200 when it can predict.
+    """
+
+    command: Sequence[str]
+    ready: str
+    files: Mapping[str, str] = msgspec.field(default_factory=dict)
+    builds: Sequence[Sequence[str]] = ()
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class LocalTarget(Target, frozen=True):
+    """A target whose server is a process of this machine, behind the gateway of the deployment service.
+
+    `port_count` is how many ports a server needs; the first one is the gateway's way to it.
+    """
+
+    port_count: ClassVar[int] = 1
+
+    def requirements(self, model: Sequence[str]) -> list[str]:
+        """Return what its environment consists of, from the pins of the model."""
+        raise NotImplementedError
+
+    def server(self, place: ServerPlace) -> Server:
+        """Return how the server is started."""
+        raise NotImplementedError
+
+    def deploy(self, request: DeploymentRequest, stack: Stack) -> tuple[Deployment, bool]:
+        """Let the deployment service of this machine serve the model, which is started if it does not run."""
+        from airflow_zen.deployment.client import deploy_locally
+
+        return deploy_locally(self, request, stack)
+
+    def stop(self, deployment: Deployment) -> None:
+        """Let the service finish the requests that it has, and end the server."""
+        from airflow_zen.deployment.client import ServiceClient
+
+        ServiceClient.configured().stop(deployment.name)
+
+    def logs(self, deployment: Deployment, lines: int) -> str:
+        """Return the end of the server's log."""
+        from airflow_zen.deployment.client import ServiceClient
+
+        return ServiceClient.configured().logs(deployment.name, lines)
+
+    def describe_state(self, deployment: Deployment) -> str:
+        """Return what the service says of it."""
+        from airflow_zen.deployment.client import ServiceClient
+
+        return ServiceClient.configured().describe_state(deployment.name)
+
+
+Send = Callable[[str, Mapping[str, Any]], Any]
+"""Posts a JSON body to a path of a server, and returns the decoded answer; raises `DeploymentFailed` for an error."""
+
+
+def smoke_test(target: Target, request: DeploymentRequest, send: Send) -> None:
+    """Compare the predictions of a server with those in this process; raise `DeploymentFailed` where they differ."""
+    if request.rows is None:
+        return
+    answer = send(target.predict_path(request.name), target.encode_rows(request.rows))
+    if difference := compare_predictions(request.expected, answer):
+        raise DeploymentFailed(_SMOKE_TEST_FAILED.format(name=request.name, why=difference))
