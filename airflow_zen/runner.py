@@ -90,12 +90,12 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun
     from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.steps.runtime import Execution
-    from airflow_zen.steps.source_importer import SourceImporter
+    from airflow_zen.steps.shipped_modules import ShippedModuleImporter
     from airflow_zen.steps.spec import STACK_VARIABLE
     from airflow_zen.steps.step import Step
 
     os.environ[STACK_VARIABLE] = msgspec.json.encode(spec.stack).decode()
-    sys.meta_path.insert(0, SourceImporter(spec.modules))
+    sys.meta_path.insert(0, ShippedModuleImporter(spec.modules))
     function: Any = importlib.import_module(spec.module)
     for name in spec.qualname.split("."):
         function = getattr(function, name)
@@ -124,7 +124,7 @@ def _read_arguments(spec: StepSpec, function: Any, stack: Stack) -> Any:
 def _event_hooks(events: list[Mapping[str, Any]]) -> Any:
     from airflow_zen.steps.arguments import describe_as_json
     from airflow_zen.steps.run import RunHooks
-    from airflow_zen.steps.source_importer import Metadata
+    from airflow_zen.steps.shipped_modules import Metadata
 
     class EventHooks(RunHooks):
         """Collect the extras of asset events, which the other side adds to its own."""

@@ -72,7 +72,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
     result = to_xcom(step, run.outputs)
     if run_hooks.has_reports(step, run):
-        from airflow_zen.operators.downstream import skip_downstream
+        from airflow_zen.operators.branching import skip_downstream
 
         skip_downstream(operator, step, context, run.outputs, run_hooks.failed, result)
     return result
@@ -80,7 +80,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
 
 def push_failed_result(operator: MLStepOperator, step: Step, context: Any, error: ValidationFailed) -> None:
     """Push the stored outputs of a task that fails, for tasks that run after a failure."""
-    from airflow_zen.operators.downstream import push_result
+    from airflow_zen.operators.branching import push_result
 
     outputs: Any = error.outputs
     if step.outputs.each or set(step.outputs.names) <= set(outputs):

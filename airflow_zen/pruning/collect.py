@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
+from msgspec.structs import replace
+
 from airflow_zen.artifacts.folder import PRUNE_LOCK_KEY, ArtifactFolder, list_artifact_folders, prune_mark
 from airflow_zen.artifacts.leases import StoreLock, try_lock
-from airflow_zen.errors import ArtifactNotFound, PruneBusy
+from airflow_zen.errors import UNREADABLE, ArtifactNotFound, PruneBusy
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
-from airflow_zen.pruning.killed_tasks import end_suspended_runs, list_pod_objects
 from airflow_zen.pruning.mark import (
     Marker,
     MlflowReferences,
@@ -24,22 +26,28 @@ from airflow_zen.pruning.mark import (
     ReferrerIndex,
 )
 from airflow_zen.pruning.retention import Retention
+from airflow_zen.runs.step_run import StepRunId, StepState, SuspendedRun
 from airflow_zen.stack import Stack
 from airflow_zen.transports.base import ObjectInfo, map_in_parallel
 
 _TOMBSTONES_KEY = "prune/unreferenced.json"
+_PODS = "runtimes/pods"
 # The number of keys that one request to S3 deletes, and of artifacts that have about as many.
 _MAX_KEYS_PER_DELETE = 1000
 _ARTIFACTS_PER_BATCH = 500
 _MAX_STRAYS_SHOWN = 5
 # The number of artifacts that are listed between two reports of progress.
 _PROGRESS_INTERVAL = 20
+_ENDED = "StepInterrupted: the DAG run ended while the task was deferred"
+
+DagRuns = Collection[tuple[str, str]]
+"""DAG and run ids."""
 
 
 def prune_stack(
     stack: Stack,
     retention: Retention,
-    unfinished: Collection[tuple[str, str]] = (),
+    unfinished: DagRuns = (),
     *,
     dry_run: bool = False,
     on_progress: ProgressCallback = ignore_progress,
@@ -167,7 +175,7 @@ class _Prune:
         # The unreferenced digests, each with the time when it was first found so.
         self._tombstones: dict[str, float] = {}
 
-    def run(self, unfinished: Collection[tuple[str, str]]) -> PruneReport:
+    def run(self, unfinished: DagRuns) -> PruneReport:
         marker = Marker(self._transport, self._referrers, self._report.strays.append, self._on_progress)
         since = self._retention.cutoff(self._now)
         runs = marker.mark_runs(since, unfinished)
@@ -177,13 +185,13 @@ class _Prune:
         self._report.versions, self._report.cache_entries = len(versions), len(entries)
         # What refers to an artifact is deleted before the artifact.
         self._delete([*versions, *entries, *leases], "Deleting versions and cache entries")
-        self._delete(list_pod_objects(self._stack, unfinished, self._grace_cutoff), "Deleting specs of pods")
+        self._delete(_list_pod_objects(self._stack, unfinished, self._grace_cutoff), "Deleting specs of pods")
         to_delete = self._sweep()
         if to_delete and not self._dry_run:
             self._delete_artifacts(to_delete)
         if not self._dry_run:
             self._stack.store.remove_abandoned()
-            end_suspended_runs(self._stack, unfinished, self._grace_cutoff)
+            _end_suspended_runs(self._stack, unfinished, self._grace_cutoff)
         return self._report
 
     def _mark_mlflow(self, since: float | None, runs: RecentRuns) -> None:
@@ -296,3 +304,42 @@ class _Prune:
 def _digest_of(key: str) -> str:
     """Return the digest in the key of a preview; empty for another object."""
     return "".join(key.split("/")[2:3])
+
+
+def _list_pod_objects(stack: Stack, unfinished: DagRuns, before: float) -> list[str]:
+    """Return the keys of specs and answers of pods, written before a time, of DAG runs that are not unfinished.
+
+    unfinished: DAG and run ids. before: seconds since the epoch.
+    """
+    pods = defaultdict[str, list[ObjectInfo]](list)
+    for each in stack.store.transport.list_objects(_PODS):
+        pods[each.key.rpartition("/")[0]].append(each)
+    old = (folder for folder, objects in pods.items() if max(each.modified for each in objects) < before)
+    return [each.key for folder in old if _dag_run(stack, folder) not in unfinished for each in pods[folder]]
+
+
+def _end_suspended_runs(stack: Stack, unfinished: DagRuns, before: float) -> None:
+    """End the runs as killed that were suspended before a time, and whose DAG runs are not unfinished.
+
+    MLflow, which shows them as running, receives their records as it receives those that it has missed.
+    """
+    for suspended in stack.records.suspended():
+        run = suspended.run.id
+        if suspended.run.started < before and (run.dag_id, run.run_id) not in unfinished:
+            _end(stack, suspended)
+
+
+def _end(stack: Stack, suspended: SuspendedRun) -> None:
+    run = replace(suspended.run, state=StepState.KILLED, ended=stack.clock(), error=_ENDED)
+    if not stack.records.exists(run.id):
+        stack.records.put(run, delivered=not suspended.lineage)
+    stack.records.delete_suspended(run.id)
+
+
+def _dag_run(stack: Stack, folder: str) -> tuple[str, str]:
+    """Return DAG and run id of a pod; empty where its spec cannot be read."""
+    try:
+        run = StepRunId.parse(json.loads(stack.store.transport.read(f"{folder}/spec.json"))["run"])
+    except (ArtifactNotFound, *UNREADABLE):
+        return "", ""
+    return run.dag_id, run.run_id

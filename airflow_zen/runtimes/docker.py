@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from airflow_zen.errors import FingerprintError, RuntimeUnavailable, StepDefinitionError
-from airflow_zen.runtimes.memory import memory_bytes, memory_limits, memory_of_try
+from airflow_zen.runtimes.memory_limits import memory_bytes, memory_limits, memory_of_try
 from airflow_zen.steps.runtime import Runtime
 
 if TYPE_CHECKING:

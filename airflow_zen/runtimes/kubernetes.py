@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from airflow_zen.errors import FingerprintError, RuntimeUnavailable, StepDefinitionError
-from airflow_zen.runtimes.memory import memory_limits, memory_of_try
-from airflow_zen.runtimes.registry import image_digest, pinned_image
+from airflow_zen.runtimes.image_registry import image_digest, pinned_image
+from airflow_zen.runtimes.memory_limits import memory_limits, memory_of_try
 from airflow_zen.steps.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
     def _pods(self) -> Any:
         try:
-            return import_module("airflow_zen.runtimes.pods")
+            return import_module("airflow_zen.runtimes.pod_run")
         except ImportError as error:
             raise RuntimeUnavailable(
                 f"{self!r} needs the Kubernetes provider: pip install airflow-provider-zen[kubernetes]."

@@ -1,4 +1,4 @@
-"""What waits in a triggerer for the pod of a deferred step."""
+"""The trigger of a deferred step: it waits for the pod, renews the lease, and logs what the pod logs."""
 
 from __future__ import annotations
 

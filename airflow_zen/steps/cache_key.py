@@ -259,12 +259,12 @@ def _context_values(step: Step, arguments: Arguments, code: CodeFingerprint) -> 
     """Return what the step's code reads of the task run's context, by name; raise `FingerprintError` for what is not known."""
     found = [(arguments.task_context, path) for path in code.context]
     if (options := arguments.keyword_context()) and not step.cache.key:
-        from airflow_zen.caching.code.context import keyword_reads
+        from airflow_zen.caching.code.task_context import keyword_reads
 
         found += [(options, path) for path in keyword_reads(step.function) if path[0].name in options]
     if not found:
         return {}
-    from airflow_zen.caching.code.context import context_value
+    from airflow_zen.caching.code.task_context import context_value
 
     return dict(context_value(*each) for each in found)
 

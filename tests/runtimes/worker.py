@@ -19,7 +19,7 @@ import pytest
 WORKER = """
 import importlib.util, json, os, signal, sys, tempfile
 from pathlib import Path
-import airflow_zen.runtimes.pods
+import airflow_zen.runtimes.pod_run
 from tests.harness import run_dag
 from tests.runtimes.triggers import run_trigger
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)

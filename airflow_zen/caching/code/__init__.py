@@ -14,7 +14,7 @@ from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 
 if TYPE_CHECKING:
-    from airflow_zen.caching.code.context import ContextPath
+    from airflow_zen.caching.code.task_context import ContextPath
 
 
 class CodeFingerprint(msgspec.Struct, frozen=True):

@@ -64,7 +64,7 @@ from airflow_zen.fingerprint import FingerprintFallback, fingerprint, frame
 from airflow_zen.type_names import stable_class_name
 
 if TYPE_CHECKING:
-    from airflow_zen.caching.code.context import ContextPath
+    from airflow_zen.caching.code.task_context import ContextPath
 
 
 class DependencyWalker(LabelRegistry):
@@ -307,7 +307,7 @@ class DependencyWalker(LabelRegistry):
         check_text(text)
         if getters := self._context_getters.intersection(each.chain for part in parts for each in part.references):
             # Loaded only where a step reads the context.
-            from airflow_zen.caching.code.context import context_reads
+            from airflow_zen.caching.code.task_context import context_reads
 
             self.context |= context_reads(text, getters)
         self.reads_docs |= reads_docstrings(text)

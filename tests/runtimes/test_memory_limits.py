@@ -1,9 +1,9 @@
-"""Promises of `airflow_zen.runtimes.memory`: amounts, and the limit of a try."""
+"""Promises of `airflow_zen.runtimes.memory_limits`: amounts, and the limit of a try."""
 
 import pytest
 
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.runtimes.memory import memory_bytes, memory_limits, memory_of_try
+from airflow_zen.runtimes.memory_limits import memory_bytes, memory_limits, memory_of_try
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.pruning.killed_tasks`."""
+"""Promises of `airflow_zen.pruning.collect`: what killed tasks have left."""
 
 import json
 import time

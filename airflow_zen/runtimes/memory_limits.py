@@ -1,4 +1,4 @@
-"""Amounts of memory as Kubernetes writes them, and the one that a try of a task may use."""
+"""Memory limits as Kubernetes writes them, and the limit of a try of a task."""
 
 from __future__ import annotations
 

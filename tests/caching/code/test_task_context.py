@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunType
 
-from airflow_zen.caching.code.context import Member, context_value, keyword_reads
+from airflow_zen.caching.code.task_context import Member, context_value, keyword_reads
 from airflow_zen.errors import FingerprintError
 from tests.caching.code.project import Project
 

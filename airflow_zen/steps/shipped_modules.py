@@ -1,4 +1,4 @@
-"""The import of a spec's modules by their text, on the far side of a runtime."""
+"""The import of the modules that a task ships in a spec, and stand-ins for Airflow, on the far side of a runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_zen.steps.spec import SourceModule
 
 
-class SourceImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Import the modules of a spec by their text."""
 
     def __init__(self, modules: Iterable[SourceModule]) -> None:

@@ -1,4 +1,4 @@
-"""The pod of one step: found or started, followed, and read."""
+"""The run of a step in a pod: find or start the pod, follow its log, and read its answer."""
 
 from __future__ import annotations
 

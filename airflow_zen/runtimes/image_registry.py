@@ -1,4 +1,4 @@
-"""The digest of an image, as its registry tells it."""
+"""Requests to the registry of an image for its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks downstream of a step run after a failed validation, in Airflow's own terms."""
+"""Branching after a validation: which tasks downstream of a step are skipped."""
 
 from __future__ import annotations
 
