@@ -51,7 +51,7 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         tuple(f"{_PACKAGE}.texts.{name}String" for name in ("HTML", "Markdown", "CSV", "JSON")),
     ),
     "python.bytes@1": ("files:BytesMaterializer", ()),
-    "xgboost.mlflow@2": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
+    "xgboost.mlflow@3": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
     "lightgbm.mlflow@3": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
     "onnx.mlflow@2": ("onnx:OnnxMaterializer", ("onnx.ModelProto",)),
     "directory.mlflow@1": ("mlflow_model:MLflowModelMaterializer", (f"{_PACKAGE}.mlflow_model.MLflowModel",)),
@@ -88,7 +88,7 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """The class and the types of each encoding."""
 
-_NEWEST_MODELS = {"sklearn": 3, "lightgbm": 3, "xgboost": 2, "onnx": 2, "catboost": 2, "keras": 2}
+_NEWEST_MODELS = {"sklearn": 3, "lightgbm": 3, "xgboost": 3, "onnx": 2, "catboost": 2, "keras": 2}
 _EARLIER = {
     f"{flavor}.mlflow@{version}": f"{flavor}.mlflow@{newest}"
     for flavor, newest in _NEWEST_MODELS.items()

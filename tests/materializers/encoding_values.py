@@ -277,7 +277,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "scipy.npy@1": {name: Written(lambda name=name: _sparse(name), "scipy") for name in ("csr_array", "coo_matrix")},
     "sklearn.mlflow@1": {"ridge": Written(_ridge, "skops", _predict)},
     **{f"sklearn.mlflow@{version}": {"ridge": Written(_ridge, "sklearn", _predict)} for version in (2, 3)},
-    **{f"xgboost.mlflow@{version}": {"regressor": Written(_xgboost, "xgboost", _predict)} for version in (1, 2)},
+    **{f"xgboost.mlflow@{version}": {"regressor": Written(_xgboost, "xgboost", _predict)} for version in (1, 2, 3)},
     **{
         f"lightgbm.mlflow@{version}": {
             "regressor": Written(_lightgbm, "lightgbm", _predict),

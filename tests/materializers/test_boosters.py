@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,13 @@ def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any],
 def test_xgboost_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
     """The flavors are those of mlflow.xgboost.save_model."""
     model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit(X, Y)
-    ours = save_registered(model, tmp_path, "xgboost.mlflow@2")
+    ours = save_registered(model, tmp_path, "xgboost.mlflow@3")
     mlflow.xgboost.save_model(model, tmp_path / "theirs", pip_requirements=["mlflow"])
     assert ours == flavors_of(tmp_path / "theirs")
-    assert (tmp_path / "model.ubj").read_bytes() == (tmp_path / "theirs" / "model.ubj").read_bytes()
+    files = [(folder / "model.ubj").read_bytes() for folder in (tmp_path, tmp_path / "theirs")]
+    # The release that wrote it, in the last bytes, is left out of ours.
+    assert files[0][:-7] == files[1][:-7]
+    assert files[0][-7:] == b"i\2i\0i\0}"
     assert type(mlflow.xgboost.load_model(str(tmp_path))) is xgboost.XGBRegressor
 
 
@@ -83,9 +87,43 @@ def test_mlflow_gets_the_best_iteration(tmp_path: Path) -> None:
     assert default_registry().load(tmp_path, "lightgbm.mlflow@3").num_trees() == booster.num_trees()
 
 
+def test_xgboost_model_of_another_release(tmp_path: Path) -> None:
+    """A model that XGBoost 3.1 wrote comes back with its configuration, and is written as the same bytes."""
+    written = Path(__file__).parent / "encodings" / "xgboost.mlflow@3" / "regressor"
+    loaded = default_registry().load(written, "xgboost.mlflow@3")
+    config = json.loads(loaded.get_booster().save_config())
+    assert config["learner"]["gradient_booster"]["tree_train_param"]["max_depth"] == "1"
+    _save(loaded, tmp_path, "xgboost.mlflow@3")
+    for file in written.iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"booster": "dart", "rate_drop": 0.1, "tree_method": "approx"},
+        {"booster": "gblinear", "feature_selector": "shuffle"},
+        {"tree_method": "exact", "eval_metric": ["mae", "rmse"]},
+        {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]},
+    ],
+    ids=str,
+)
+def test_xgboost_configuration_is_complete(parameters: dict[str, Any], tmp_path: Path) -> None:
+    """A stored configuration is only what differs from the usual one, and all of it comes back."""
+    model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1, random_state=7, **parameters).fit(X, Y)
+    _save(model, tmp_path, "xgboost.mlflow@3")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "gbtree_model_param" not in str(config)
+    loaded = default_registry().load(tmp_path, "xgboost.mlflow@3").get_booster()
+    assert loaded.save_config() == model.get_booster().save_config()
+    loaded.update(xgboost.DMatrix(X, Y), 2)
+    model.get_booster().update(xgboost.DMatrix(X, Y), 2)
+    assert loaded.save_raw("json") == model.get_booster().save_raw("json")
+
+
 def test_unfitted_xgboost_has_no_model_file(tmp_path: Path) -> None:
     """A model that is not fitted is stored as its parameters; mlflow has nothing to load yet."""
-    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@2")
+    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@3")
     assert {path.name for path in tmp_path.iterdir()} == {"state.json"}
 
 
@@ -115,11 +153,11 @@ def test_own_objective_is_kept_by_name(cls: Any, tmp_path: Path) -> None:
 def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
     """An artifact cannot name just any class as the wrapper."""
     registry = default_registry()
-    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@2")
+    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@3")
     metadata = {"class": "subprocess:Popen", "state": {}}
-    write_typed_json(registry.for_encoding("xgboost.mlflow@2"), metadata, tmp_path, "state.json")
+    write_typed_json(registry.for_encoding("xgboost.mlflow@3"), metadata, tmp_path, "state.json")
     with pytest.raises(ArtifactRefused, match="no XGBoost model"):
-        registry.load(tmp_path, "xgboost.mlflow@2")
+        registry.load(tmp_path, "xgboost.mlflow@3")
 
 
 def test_pipeline_requires_the_library_of_its_booster(tmp_path: Path) -> None:

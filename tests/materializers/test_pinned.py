@@ -114,7 +114,7 @@ LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
     ),
     "xgboost": (
         BOOSTERS["xgboost regressor"](Path()),
-        "xgboost.mlflow@2",
+        "xgboost.mlflow@3",
         "xgboost.XGBRegressor",
         {"MLmodel", "model.ubj", "config.json", "state.json", *ENVIRONMENT},
     ),

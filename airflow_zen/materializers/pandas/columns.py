@@ -61,11 +61,16 @@ def values_of(labels: Any) -> Any:
 
 
 def has_usual_dtype(columns: pd.Index) -> bool:
-    """Whether column labels that are valid names come back from those names alone."""
+    """Whether column labels that are valid names come back from those names alone, in any release of pandas.
+
+    Before pandas 3 that is none: its labels are objects, and pandas 3 makes others of the names.
+    """
     if type(columns) is not pd.Index or columns.name is not None or not len(columns):
         return False
     usual = _dtype_of_text()
-    return bool(columns.dtype == usual and getattr(columns.dtype, "storage", "") == getattr(usual, "storage", ""))
+    return isinstance(usual, pd.StringDtype) and bool(
+        columns.dtype == usual and getattr(columns.dtype, "storage", "") == usual.storage
+    )
 
 
 @cache

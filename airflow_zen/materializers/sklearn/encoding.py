@@ -42,7 +42,7 @@ MIN_BYTES_AS_ARRAY = 256
 _JSON_SCALARS = frozenset({type(None), bool, int, float, str})
 _MUTABLE = frozenset({list, dict, set, bytearray, deque, OrderedDict, defaultdict, Counter})
 # Families of which an estimator keeps the attributes, as it does of its own parts; others are files of their own.
-_KEPT_BY_ATTRIBUTES = ("sklearn.", "scipy.", "xgboost.", "lightgbm.", "catboost.", "python.", "cloudpickle")
+_KEPT_BY_ATTRIBUTES = ("sklearn.", "scipy.", "lightgbm.", "catboost.", "python.", "cloudpickle")
 _MIN_PACKED_SCALARS = 16
 # scikit-learn keeps the address of the stop words that it has checked.
 _ADDRESSES = frozenset({"_stop_words_id"})

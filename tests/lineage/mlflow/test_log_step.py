@@ -48,7 +48,7 @@ def test_values_are_one_request_and_more_for_many(step):
 
 def test_an_unknown_model_is_a_dataset(step, ref):
     """A model input that MLflow has is listed as a model, another one as a dataset."""
-    model = ref("d/train", encoding="xgboost.mlflow@2")
+    model = ref("d/train", encoding="xgboost.mlflow@3")
     run = step(inputs={"model": model})
     (known,) = dataset_requests(run, "run", PrefetchResult(model_ids={model.digest: "m-1"}))
     (unknown,) = dataset_requests(run, "run", PrefetchResult())
