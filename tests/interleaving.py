@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from greenlet import getcurrent, greenlet
 
 Choice = tuple[str, str]
 
@@ -16,19 +17,12 @@ _WRITES = ("_upload", "_write", "rename")
 _CHANCE = re.compile(r"[0-9a-f]{32}(?![0-9a-f])|\d{10}\.\d+")
 
 
-def _closed_gate() -> threading.Lock:
-    """Return a lock that is held: one thread opens it by `release`, another passes by `acquire` and closes it."""
-    gate = threading.Lock()
-    gate.acquire()
-    return gate
-
-
 class Killed(BaseException):
     """The process was killed: none of its operations is done any more."""
 
 
 class _Process:
-    """A thread that does one operation each time it is chosen; `seen` is all that it has learned from the store."""
+    """A greenlet that does one operation each time it is chosen; `seen` is all that it has learned from the store."""
 
     def __init__(self, name: str, body: Callable[[], Any], scheduler: Scheduler) -> None:
         self.name = name
@@ -38,27 +32,21 @@ class _Process:
         self.pending = ""
         self.seen: list[Any] = []
         self.operations = 0
-        self._go = _closed_gate()
         self._scheduler = scheduler
-        self._thread = threading.Thread(target=self._run, args=(body,), daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        self._scheduler.parked.acquire()
+        # The scheduler's own is its parent: where this one ends, that goes on.
+        self._greenlet = greenlet(lambda: self._run(body))
+        self._greenlet.process = self
 
     def resume(self) -> None:
+        """Let it run up to its next operation."""
         self.asleep = False
-        self._go.release()
-        self._scheduler.parked.acquire()
-        if self.finished:
-            self._thread.join()
+        self._greenlet.switch()
 
     def park(self, pending: str) -> None:
         """Wait to be chosen; raise `Killed` where the process is killed instead."""
         if not self.killed:
             self.pending = pending
-            self._scheduler.parked.release()
-            self._go.acquire()
+            self._greenlet.parent.switch()
         if self.killed:
             raise Killed
         self.operations += 1
@@ -76,13 +64,11 @@ class _Process:
         self.seen.append((label, result))
 
     def _run(self, body: Callable[[], Any]) -> None:
-        self._scheduler.local.process = self
         try:
             self.result = body()
         except BaseException as error:
             self.error = error
         self.finished, self.pending = True, ""
-        self._scheduler.parked.release()
 
 
 class Scheduler:
@@ -94,8 +80,6 @@ class Scheduler:
 
     def __init__(self, mortal: Iterable[str] = (), forget_at: tuple[str, ...] = ()) -> None:
         self.forget_at = forget_at
-        self.local = threading.local()
-        self.parked = _closed_gate()
         self.waited = 0.0  # seconds
         self._mortal = frozenset(mortal)
         self.processes: dict[str, _Process] = {}
@@ -104,7 +88,7 @@ class Scheduler:
         """Run each process up to its first operation."""
         for name, body in bodies.items():
             self.processes[name] = _Process(name, body, self)
-            self.processes[name].start()
+            self.processes[name].resume()
 
     def operate(self, label: str, do: Callable[[], Any], describe: Callable[[Any], Any] = repr) -> Any:
         """Do an operation when its process is chosen; one of another thread is done at once."""
@@ -122,15 +106,15 @@ class Scheduler:
 
     @property
     def current(self) -> _Process | None:
-        """The process of this thread; None for a thread of another."""
-        return getattr(self.local, "process", None)
+        """The process whose greenlet runs; None for the scheduler's, and for other threads."""
+        return getattr(getcurrent(), "process", None)
 
     def sleep(self, _seconds: float) -> None:
-        """Let the process of this thread sleep."""
-        self.local.process.sleep()
+        """Let the process that runs sleep."""
+        self.current.sleep()
 
     def elapse(self, seconds: float) -> None:
-        """Let time pass when the process of this thread is chosen, whatever the others have done by then."""
+        """Let time pass when the process that runs is chosen, whatever the others have done by then."""
 
         def pass_time() -> None:
             self.waited += seconds
