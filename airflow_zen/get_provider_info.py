@@ -112,6 +112,11 @@ _OPTIONS = {
         "Bytes of all virtual environments of a worker, as if they shared no files; K, M, G and T stand for powers of 1024. "
         "The least recently used are deleted above it. Empty: 20G.",
     ),
+    "deployments_dir": _text(
+        "/var/lib/airflow-zen-deployments",
+        "Directory on the worker's own disk of the deployment service, which serves the models of local deployments. Empty: "
+        "AIRFLOW_HOME/zen-deployments.",
+    ),
     "local_cache_dir": _text(
         "/var/cache/airflow-zen",
         "Directory on the worker's own disk that caches the files of a remote artifact_root for all tasks of the "

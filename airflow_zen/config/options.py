@@ -129,6 +129,11 @@ def default_environments_dir() -> str:
     return str(_airflow_home() / "zen-environments")
 
 
+def default_deployments_dir() -> str:
+    """Return the folder of the deployment service where none is configured."""
+    return str(_airflow_home() / "zen-deployments")
+
+
 def read_stacks(path: Path) -> StacksFile:
     """Read a file of named stacks; a missing one has none. Raises `SettingsError` for an invalid file."""
     try:

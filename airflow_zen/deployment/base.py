@@ -46,7 +46,8 @@ class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
     directory: the MLflow Model on this machine, its requirements pinned, with a signature where its inputs are known.
     uri: the address of its artifact in the store. requirements: the pins that the model was made with. rows: what the
     smoke test sends, with the predictions in this process; None makes no smoke test. token: what clients send as
-    `Authorization: Bearer`, empty for none. log_predictions: whether requests and answers are stored.
+    `Authorization: Bearer`, empty for none. log_predictions: whether requests and answers are stored. paths: folders of the
+    project's modules that the model is made of.
     """
 
     name: str
@@ -62,6 +63,7 @@ class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
     expected: Any = None
     token: str = ""
     log_predictions: bool = True
+    paths: tuple[str, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -85,12 +87,19 @@ class Target(msgspec.Struct, frozen=True):
         parts = [repr(self), request.model, request.version, request.digest, request.token, request.log_predictions]
         return sha256(msgspec.json.encode([*parts, request.requirements])).hexdigest()[:16]
 
-    def deploy(self, request: DeploymentRequest, stack: Stack) -> tuple[Deployment, bool]:
-        """Serve the model under the request's name; return the deployment, and whether anything changed.
+    def find_current(self, request: DeploymentRequest) -> Deployment | None:
+        """Return the deployment of the request's name if it serves with the request's key already; else None.
 
-        Nothing changes if the same version is served with the same options. What was served under the name before is
-        served until the new one has passed its smoke test. Raises `DeploymentFailed` where it has not. Raises
-        `StepDeferred` where the task need not wait; the call is repeated when its trigger has fired.
+        The request has no rows yet.
+        """
+        raise NotImplementedError
+
+    def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
+        """Serve the model under the request's name.
+
+        What was served under the name before is served until the new one has passed its smoke test. Raises
+        `DeploymentFailed` where it has not. Raises `StepDeferred` where the task need not wait; the call is repeated when
+        its trigger has fired.
         """
         raise NotImplementedError
 
@@ -163,7 +172,13 @@ class LocalTarget(Target, frozen=True):
         """Return how the server is started."""
         raise NotImplementedError
 
-    def deploy(self, request: DeploymentRequest, stack: Stack) -> tuple[Deployment, bool]:
+    def find_current(self, request: DeploymentRequest) -> Deployment | None:
+        """Ask the deployment service of this machine, if it runs."""
+        from airflow_zen.deployment.client import ServiceClient
+
+        return ServiceClient.configured().find_current(request.name, self.key(request))
+
+    def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
         """Let the deployment service of this machine serve the model, which is started if it does not run."""
         from airflow_zen.deployment.client import deploy_locally
 
@@ -199,3 +214,20 @@ def smoke_test(target: Target, request: DeploymentRequest, send: Send) -> None:
     answer = send(target.predict_path(request.name), target.encode_rows(request.rows))
     if difference := compare_predictions(request.expected, answer):
         raise DeploymentFailed(_SMOKE_TEST_FAILED.format(name=request.name, why=difference))
+
+
+def post_json(url: str, body: Mapping[str, Any], token: str = "", timeout: float = 120) -> Any:
+    """Post a JSON body to a server, and return the decoded answer. Raises `DeploymentFailed` for an error.
+
+    timeout: seconds for the answer.
+    """
+    import httpx
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = httpx.post(url, json=body, headers=headers, timeout=timeout, trust_env=False)
+        if answer.is_success:
+            return answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise DeploymentFailed(f"POST {url} has no answer: {error!r}.") from error
+    raise DeploymentFailed(f"POST {url} was answered with {answer.status_code}: {answer.text[:1000].strip()}")

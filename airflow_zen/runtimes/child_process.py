@@ -25,7 +25,7 @@ _SECONDS_TO_STOP = 4.0
 """Airflow sends SIGKILL 5 seconds after SIGTERM."""
 
 # Airflow's own settings, with the secrets of the deployment; and what would lead the interpreter to other modules.
-_NOT_INHERITED = re.compile(
+NOT_INHERITED = re.compile(
     r"AIRFLOW__.*|_AIRFLOW.*|__AIRFLOW.*|PYTHON(?!HASHSEED|WARNINGS|UTF8|IOENCODING).*|VIRTUAL_ENV"
 )
 
@@ -40,7 +40,7 @@ def execute_in_process(
     opened = execution.opened()
     answer, spec = execution.scratch / "answer.json", execution.scratch / "spec.json"
     spec.write_bytes(msgspec.json.encode(make_spec(execution, str(answer))))
-    own = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
+    own = {name: value for name, value in os.environ.items() if not NOT_INHERITED.fullmatch(name)}
     environment = {
         **own,
         **step_environment(execution.stack, opened),

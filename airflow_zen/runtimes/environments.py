@@ -71,8 +71,7 @@ class Environments:
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        self.folder = folder
-        self._limit = limit
+        self.folder, self.limit = folder, limit
 
     @classmethod
     def configured(cls) -> Environments:
@@ -117,7 +116,7 @@ class Environments:
             if folder.is_dir() and not (folder / _MARKER).exists():
                 self._delete(folder.name)
         stored = self.stored()
-        excess = sum(each.size for each in stored) - (self._limit if limit is None else limit)
+        excess = sum(each.size for each in stored) - (self.limit if limit is None else limit)
         deleted = []
         for each in stored:
             is_old = unused_since is not None and each.used < unused_since

@@ -107,9 +107,10 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
             tools = [str(Path(interpreter).parent), *([str(Path(uv).parent)] if (uv := find_uv()) else [])]
             return execute_in_process(interpreter, execution, self, tools)
 
-    def resolve(self, step: Step, stack: Stack) -> Resolved:
+    def resolve(self, step: Step | None, stack: Stack) -> Resolved:
         """Return what the requirements were resolved to when they were first used; resolve them now if they were not.
 
+        Only the path of a file needs a step, to which it is relative.
         Raises `RuntimeUnavailable` with the resolver's reason.
         """
         scheme = stack.store.root.partition("://")[0]
@@ -134,7 +135,7 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
             text = _store_resolution(stack.store.transport, key, text)
         return Resolved(text, python, interpreter)
 
-    def _read_requirements(self, step: Step) -> tuple[str, ...]:
+    def _read_requirements(self, step: Step | None) -> tuple[str, ...]:
         """Return the lines of the requirements."""
         if not isinstance(self.requirements, str):
             return self.requirements
@@ -149,8 +150,8 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
         except OSError as error:
             raise RuntimeUnavailable(f"{self!r}: {path} cannot be read: {error}.") from error
 
-    def _path(self, step: Step) -> Path:
-        source = inspect.getsourcefile(inspect.unwrap(step.function)) or ""
+    def _path(self, step: Step | None) -> Path:
+        source = (step and inspect.getsourcefile(inspect.unwrap(step.function))) or ""
         return Path(source).resolve().parent / str(self.requirements)
 
     def _interpreter(self) -> tuple[str, str]:
