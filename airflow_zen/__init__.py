@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.mlflow_model import MLflowModel
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.user_defined import register_materializer
-    from airflow_zen.operators.artifact import Artifact
+    from airflow_zen.operators.artifact import Artifact, Model
     from airflow_zen.operators.evaluation import EvaluateOperator, evaluate
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.operators.validation import ValidateOperator, validate
@@ -80,6 +80,7 @@ __all__ = [
     "MLflowModel",
     "MarkdownString",
     "Materializer",
+    "Model",
     "NamedArtifact",
     "NoDuplicateRows",
     "NoOverlap",
@@ -130,7 +131,7 @@ _MODULES = {
         "materializers.mlflow_model": ["MLflowModel"],
         "materializers.texts": ["CSVString", "HTMLString", "JSONString", "MarkdownString"],
         "materializers.user_defined": ["register_materializer"],
-        "operators.artifact": ["Artifact"],
+        "operators.artifact": ["Artifact", "Model"],
         "operators.ml_step": ["MLStepOperator"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],

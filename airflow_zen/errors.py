@@ -147,6 +147,10 @@ class LineageNotFound(ZenError, LookupError):
     """MLflow does not have what was requested."""
 
 
+class ModelNameError(ZenError, ValueError):
+    """The name of a registered model, its version or an alias is invalid."""
+
+
 class SpinError(ZenError, LookupError):
     """A recorded step run cannot be replayed."""
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import print_rows
-from airflow_zen.errors import SettingsError
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.mlflow.models import RegisteredModels
+    from airflow_zen.models.registry import RegisteredModels
 
 
 @command("models list", argument("name", "The model (default: all)", nargs="?"), *STACK_AND_OUTPUT)
@@ -37,9 +36,13 @@ def promote_model(args: Any) -> None:
     A model or a version that does not exist is refused.
     """
     from airflow_zen.lineage.mlflow.errors import MlflowRejected
+    from airflow_zen.models.model import ModelSelector
 
     try:
-        before = _open_registry(args).promote(args.name, args.version, args.alias)
+        registry = _open_registry(args)
+        before = registry.aliases(args.name).get(args.alias, "")
+        registry.get(ModelSelector.parse(f"{args.name}/{args.version}"))
+        registry.set_alias(args.name, args.alias, args.version)
     except MlflowRejected as error:
         raise SystemExit(f"The alias was not set: {error}") from error
     moved = f", which pointed at version {before}" if before and before != args.version else ""
@@ -47,30 +50,25 @@ def promote_model(args: Any) -> None:
 
 
 def _open_registry(args: Any) -> RegisteredModels:
-    from airflow_zen.config.settings import Settings, tracking_server
-    from airflow_zen.lineage.mlflow.models import RegisteredModels
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.config.registry import open_registry
+    from airflow_zen.config.settings import Settings
 
-    settings = Settings.read(args.stack)
-    if server := tracking_server(settings):
-        return RegisteredModels(MlflowRest(server))
-    option = settings.qualified_option("mlflow_conn_id")
-    raise SettingsError(f"MLflow is not configured: set {option} or mlflow_tracking_uri.")
+    return open_registry(Settings.read(args.stack))
 
 
 def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:
+    from airflow_zen.models.registry import RegisteredVersion
+
     models = [*registry.models()]
-    latest: list[Mapping[str, Any]] = [
-        max(model.get("latest_versions", []), key=lambda version: int(version["version"]), default={})
-        for model in models
-    ]
+    versions = [map(RegisteredVersion.from_answer, model.get("latest_versions", [])) for model in models]
+    latest = [max(found, key=lambda version: int(version.number), default=None) for found in versions]
     return [
         {
             "model": model["name"],
-            "latest": int(version["version"]) if version else "",
+            "latest": int(version.number) if version else "",
             "aliases": ", ".join(sorted(f"{a['alias']} → {a['version']}" for a in model.get("aliases", []))),
             "metrics": _metrics_text(metrics),
-            "changed": _mlflow_time(model.get("last_updated_timestamp")),
+            "changed": _time_text(int(model.get("last_updated_timestamp") or 0) / 1000),
             "description": model.get("description", ""),
         }
         for model, version, metrics in zip(models, latest, registry.metrics(latest), strict=True)
@@ -78,16 +76,16 @@ def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:
 
 
 def _version_rows(registry: RegisteredModels, name: str) -> list[dict[str, Any]]:
-    aliases, versions = registry.aliases(name), registry.versions(name)
+    aliases, versions = registry.aliases(name), [*registry.versions(name)]
     return [
         {
             "model": name,
-            "version": version["version"],
-            "aliases": ", ".join(sorted(alias for alias, of in aliases.items() if of == version["version"])),
+            "version": version.number,
+            "aliases": ", ".join(sorted(alias for alias, number in aliases.items() if number == version.number)),
             "metrics": _metrics_text(metrics),
-            "created": _mlflow_time(version.get("creation_timestamp")),
-            "run": version.get("run_id", ""),
-            "source": version.get("source", ""),
+            "created": _time_text(version.created),
+            "run": version.run_id,
+            "source": version.source,
         }
         for version, metrics in zip(versions, registry.metrics(versions), strict=True)
     ]
@@ -97,7 +95,7 @@ def _metrics_text(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
 
 
-def _mlflow_time(milliseconds: Any) -> str:
+def _time_text(seconds: float) -> str:
     from airflow_zen.markup import iso_time
 
-    return iso_time(int(milliseconds) / 1000) if milliseconds else ""
+    return iso_time(seconds) if seconds else ""

@@ -14,10 +14,12 @@ from airflow_zen.artifacts.diff import ArtifactDiff, diff_manifests
 from airflow_zen.artifacts.folder import Manifest
 from airflow_zen.artifacts.reader import ArtifactReader, RangeReader
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
-from airflow_zen.artifacts.version import LATEST, ArtifactVersion, VersionSelector, validate_artifact_name, validate_tag
+from airflow_zen.artifacts.version import LATEST, ArtifactVersion, validate_artifact_name, validate_tag
+from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MaterializerNotFound, MetadataError, SettingsError
 from airflow_zen.markup import html_table, text_table
+from airflow_zen.models.model import Model
 from airflow_zen.steps.conversion import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url, map_in_parallel
 
@@ -32,7 +34,7 @@ T = TypeVar("T")
 _RESERVED_FOLDERS = frozenset(
     {
         *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
-        *("ended", "suspended", "prune", "probe", "mlflow", "runtimes", ".staging"),
+        *("ended", "suspended", "prune", "probe", "mlflow", "models", "runtimes", ".staging"),
     }
 )
 
@@ -164,28 +166,30 @@ class NamedArtifacts(list[NamedArtifact]):
 
 
 @overload
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: type[T], stack: str | None = None) -> T: ...
+def load(ref: ArtifactRef | Mapping[str, Any] | Model, as_type: type[T], stack: str | None = None) -> T: ...
 
 
 @overload
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any: ...
+def load(ref: ArtifactRef | Mapping[str, Any] | Model, as_type: Any = None, stack: str | None = None) -> Any: ...
 
 
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any:
+def load(ref: ArtifactRef | Mapping[str, Any] | Model, as_type: Any = None, stack: str | None = None) -> Any:
     """Return the value of an artifact.
 
-    ref: the ref, its form in XCom, or `Artifact("name").latest()`. as_type: the type to load it as, such as
+    ref: the ref, its form in XCom, `Artifact("name").latest()`, or `Model("name@champion")`. as_type: the type to load it as, such as
     `pathlib.Path` or `polars.DataFrame`. stack: the stack that contains it, by default the active one.
 
     Raises `ArtifactRefused` for anything but a ref of the stack's artifact root, `InputError` where it cannot be loaded
     as `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
     """
     settings, opened_stack = _open_named_stack(stack)
-    if not isinstance(ref, ArtifactRef | Mapping):
+    if not isinstance(ref, ArtifactRef | Mapping | Model):
         raise ArtifactRefused(f"airflow_zen.load takes a ref, or its form in XCom, got {ref!r}.")
-    if not isinstance(ref, ArtifactRef):
-        names, selects = opened_stack.names, VersionSelector.is_wire(ref)
-        ref = names.resolve(VersionSelector.from_wire(ref)) if selects else ArtifactRef.from_wire(ref)
+    selectors = SelectorResolver(settings, opened_stack)
+    if isinstance(ref, Model) or selectors.is_selector(ref):
+        ref = selectors.resolve(ref)
+    elif not isinstance(ref, ArtifactRef):
+        ref = ArtifactRef.from_wire(ref)
     # The store itself refuses a ref of no stack.
     owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else settings_of_uri(ref.uri)
     if owner is not None:

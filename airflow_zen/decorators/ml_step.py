@@ -21,7 +21,8 @@ from airflow.sdk.definitions.xcom_arg import XComArg
 
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.operators.artifact import load_keyword_arguments
+from airflow_zen.models.model import Model, as_selector
+from airflow_zen.operators.artifact import load_keyword_arguments, with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.steps.outputs import declared_outputs
@@ -46,7 +47,8 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
     def __init__(
         self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any
     ) -> None:
-        op_args, op_kwargs = _pass_context_arguments_by_keyword(python_callable, tuple(op_args), dict(op_kwargs or {}))
+        op_kwargs = with_default_models(python_callable, op_args, op_kwargs or {})
+        op_args, op_kwargs = _pass_context_arguments_by_keyword(python_callable, tuple(op_args), op_kwargs)
         upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
         super().__init__(kwargs_to_upstream=upstream, **upstream, **options)
 
@@ -194,7 +196,7 @@ def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
 
 def _refuse_expand_over_version(step: str, name: str, value: Any) -> None:
     """Refuse to map over a version of one artifact: Airflow would map over the fields of its selector."""
-    if VersionSelector.is_wire(value):
+    if VersionSelector.is_wire(value) or as_selector(value):
         raise StepDefinitionError(
             f"Step {step!r} cannot be expanded over {name}, a version of one artifact. Pass it with partial, or expand over "
             "a list of them."
@@ -292,7 +294,7 @@ def ml_step(
     *,
     cache: bool | Cache | None = None,
     version: str = "",
-    model: str = "",
+    model: str | Model = "",
     stack: str = "",
     previews: bool | None = None,
     runtime: Runtime | str | None = None,
@@ -305,7 +307,7 @@ def ml_step(function: Any = None, /, **options: Any) -> Any:
 
     `cache`: False runs the function each time; a `Cache` says what the cache key is made of; None follows
     `[zen] cache`. `version`: your own addition to the cache key. `model`: the registered model that the returned model
-    becomes a version of. `stack`: the stack the step runs in. `previews`: whether MLflow shows the outputs; None
+    becomes a version of, as a name or a `Model`. `stack`: the stack the step runs in. `previews`: whether MLflow shows the outputs; None
     follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence. `runtime`: where the function runs,
     such as `airflow_zen.runtimes.Virtualenv`; None follows `[zen] runtime`. All options of Airflow's
     operators (`retries`, `pool`, `queue`, `executor_config`, …) pass through. Also available as `@task.ml_step`.

@@ -1,17 +1,21 @@
-"""`Artifact` in DAG files: a name in an annotation, an asset to schedule on, and an argument of a step.
+"""`Artifact` and `Model` in DAG files: names in annotations, assets to schedule on, and arguments of steps.
 
 Airflow is imported only for `asset`, so that annotations can be read without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import LATEST, VersionSelector
-from airflow_zen.errors import ArtifactNameError, InputError
+from airflow_zen.errors import ArtifactNameError, InputError, ModelNameError
 from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
+from airflow_zen.models.model import Model as DeclaredModel
+from airflow_zen.models.model import selector_of_annotation
+from airflow_zen.steps.annotations import Imports, resolve_type
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
@@ -53,6 +57,49 @@ class Artifact(DeclaredArtifact, frozen=True):
         if not self.name:
             raise ArtifactNameError('Artifact() has no name to refer to. Write Artifact("features").')
         return self.name
+
+
+class Model(DeclaredModel, frozen=True):
+    """Name a registered model in MLflow: what a step registers, or which version it reads.
+
+    `@ml_step(model=Model("flight_delay", tags={"team": "ops"}))` registers what the step returns, one version for each
+    content, with the alias `challenger`. `Model("flight_delay@champion")`, or `Model("flight_delay").champion()`, is an
+    argument that stands for the model itself, and in `model: Annotated[Any, Model("flight_delay@champion")]` the default
+    of a parameter. `schedule=[Model("flight_delay@champion").asset]` starts a DAG when a promotion moves the alias.
+
+    `tags` are those of each version, `description` is that of the registered model. `signature` and `input_example` say
+    whether MLflow gets the model's columns, and a few rows of them, from the inputs of the step. Raises `ModelNameError`
+    for an invalid name.
+    """
+
+    @property
+    def asset(self) -> Asset:
+        """The Airflow asset that gets an event when a promotion moves the alias, from steps that declare no stack."""
+        return self.asset_in("")
+
+    def asset_in(self, stack: str) -> Asset:
+        """Return the asset of promotions that declare `stack=…`."""
+        from airflow_zen.operators.assets import asset_of_alias
+
+        if "@" not in self.name:
+            raise ModelNameError(
+                f"Model({self.name!r}) has no alias whose moves are events. Write Model('{self.name}@champion').asset."
+            )
+        return asset_of_alias(self.selector, stack)
+
+
+def with_default_models(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments with the models that `Annotated[T, Model("name@alias")]` declares and nobody passes."""
+    found = dict(kwargs)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    for position, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
+        is_given = name in found or (parameter.kind in positional and position < len(args))
+        # Only what cannot be called without it is looked at: a DAG file is parsed often.
+        if is_given or parameter.default is not parameter.empty or parameter.annotation is parameter.empty:
+            continue
+        if selector := selector_of_annotation(resolve_type(parameter.annotation, function, Imports.LIGHT)):
+            found[name] = selector.to_wire()
+    return found
 
 
 def load_keyword_arguments(value: Any) -> Any:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote
 
 from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.models.model import as_selector
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
 
+    from airflow_zen.models.model import ModelSelector
     from airflow_zen.runs.step_run import StepRun
     from airflow_zen.stack import Stack
 
@@ -28,6 +30,11 @@ def asset_of(name: str, stack: str = "") -> Asset:
     return Asset(name=f"{stack}:{name}" if stack else name, uri=uri)
 
 
+def asset_of_alias(selector: ModelSelector, stack: str = "") -> Asset:
+    """Return the asset of an alias of a registered model, `models/flight_delay@champion`."""
+    return asset_of(f"models/{selector}", stack)
+
+
 def normalize_uri(parts: SplitResult) -> SplitResult:
     """Check an address `zen://<stack>/<name>`, as Airflow requires for each scheme; raises `ValueError`."""
     if not parts.netloc or not parts.path.strip("/") or parts.query:
@@ -43,13 +50,15 @@ def outlets_of(artifact_names: Mapping[str, str], stack: str) -> list[Asset]:
 
 
 def inlets_of(arguments: Any, stack: str) -> list[Asset]:
-    """Return the assets of the named artifacts that arguments select, at any depth."""
+    """Return the assets of the named artifacts, and of the aliases of models, that arguments select, at any depth."""
     return [asset_of(name, stack) for name in dict.fromkeys(_selected_names(arguments))]
 
 
 def _selected_names(value: Any) -> Iterator[str]:
     if VersionSelector.is_wire(value):
         yield VersionSelector.from_wire(value).name
+    elif (selector := as_selector(value)) and selector.alias:
+        yield f"models/{selector}"
     elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _selected_names(item)

@@ -9,13 +9,14 @@ from airflow.providers.standard.utils.skipmixin import SkipMixin
 from airflow.sdk.bases.decorator import get_unique_task_id
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest, artifact_prefix
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
-from airflow_zen.config.settings import Settings, tracking_server
-from airflow_zen.errors import ArtifactNotFound, InputError, LineageNotFound, SettingsError, StepDefinitionError
+from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.settings import Settings
+from airflow_zen.errors import ArtifactNotFound, ModelNameError, StepDefinitionError
 from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_action
 from airflow_zen.materializers.base import installed_version
+from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.validation import artifact_name, is_artifact
 from airflow_zen.stack import Stack
@@ -63,6 +64,8 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
         on_failure: Any = FAIL,
         **options: Any,
     ) -> None:
+        if isinstance(baseline, str):
+            baseline = _parse_baseline(baseline)
         _check_arguments(model_to_evaluate, table, baseline, task, resamples)
         _check_limits(max_bytes, max_latency)
         arguments = {
@@ -96,10 +99,11 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
     def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
         """Look up the baseline, and the size of the model."""
         baseline, found = self.op_kwargs.get("baseline"), dict(self.op_kwargs)
-        if isinstance(baseline, str) or VersionSelector.is_wire(baseline):
-            found["baseline"], found["baseline_name"] = _find_baseline(baseline, settings, stack)
+        selectors = SelectorResolver(settings, stack)
+        if selectors.is_selector(baseline):
+            found["baseline"], found["baseline_name"] = _find_baseline(baseline, selectors)
         if found.get("max_bytes") is not None:
-            found["model_bytes"] = _size(found["model"], stack)
+            found["model_bytes"] = _size(found["model"], selectors)
         self.op_kwargs = found
 
 
@@ -149,64 +153,24 @@ def evaluate(
     return operator.output
 
 
-def _size(model: Any, stack: Stack) -> int | None:
+def _size(model: Any, selectors: SelectorResolver) -> int | None:
     """Return the bytes of a model's artifact, None for a value that is none."""
-    if VersionSelector.is_wire(model):
-        return stack.names.resolve(VersionSelector.from_wire(model)).size
+    if selectors.is_selector(model):
+        return selectors.resolve(model).size
     return ArtifactRef.from_wire(model).size if ArtifactRef.is_wire(model) else None
 
 
-def _find_baseline(baseline: Any, settings: Settings, stack: Stack) -> tuple[Any, str]:
+def _find_baseline(baseline: Any, selectors: SelectorResolver) -> tuple[Any, str]:
     """Return the baseline as a ref in its wire form, None where it does not exist yet; and its name."""
-    if not isinstance(baseline, str):
-        selector = VersionSelector.from_wire(baseline)
-        name = f"artifact {selector.name!r}, version {selector.version!r}"
-        try:
-            return stack.names.resolve(selector).to_wire(), name
-        except ArtifactNotFound:
-            return None, name
-    digest = _registered_digest(baseline, settings)
-    if digest is None:
-        return None, f"model {baseline!r} in MLflow's registry"
-    prefix = artifact_prefix(digest)
+    if selector := as_selector(baseline):
+        ref = selectors.find(baseline)
+        return ref and ref.to_wire(), f"model {str(selector)!r}"
+    version = VersionSelector.from_wire(baseline)
+    name = f"artifact {version.name!r}, version {version.version!r}"
     try:
-        text = stack.store.transport.read(f"{prefix}/{MANIFEST_FILE_NAME}")
-    except FileNotFoundError as error:
-        raise ArtifactNotFound(
-            f"The artifact {digest[:12]} of model {baseline!r} is not in {stack.store.root}. Point the alias at a version that "
-            "was made with this artifact root."
-        ) from error
-    ref = Manifest.from_json(text, digest).ref(f"{stack.store.root}/{prefix}", baseline)
-    return ref.to_wire(), f"model {baseline!r}"
-
-
-def _registered_digest(baseline: str, settings: Settings) -> str | None:
-    """Return the digest of the model version that an alias names; None where there is no such model or alias."""
-    from airflow_zen.lineage.mlflow.models import RegisteredModels
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
-
-    server = tracking_server(settings)
-    if server is None:
-        option = settings.qualified_option("mlflow_conn_id")
-        raise SettingsError(
-            f"evaluate(baseline={baseline!r}) looks up a registered model, and MLflow is not configured: set {option} or "
-            "mlflow_tracking_uri, or write baseline=Artifact('name').version('champion')."
-        )
-    registry, (name, _, alias) = RegisteredModels(MlflowRest(server)), baseline.rpartition("@")
-    try:
-        number = registry.aliases(name).get(alias)
-    except LineageNotFound:
-        return None
-    if number is None:
-        return None
-    (version,) = [each for each in registry.versions(name) if str(each["version"]) == number]
-    tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-    if "zen.digest" not in tags:
-        raise InputError(
-            f"Version {number} of model {name!r} was not registered by a step, so that its artifact is not known. Register "
-            f"it with @ml_step(model={name!r}), or write baseline=Artifact('name').version('champion')."
-        )
-    return str(tags["zen.digest"])
+        return selectors.resolve(baseline).to_wire(), name
+    except ArtifactNotFound:
+        return None, name
 
 
 def _check_arguments(model: Any, table: Any, baseline: Any, task: str, resamples: Any) -> None:
@@ -218,16 +182,26 @@ def _check_arguments(model: Any, table: Any, baseline: Any, task: str, resamples
                 f"Artifact('model').latest(), got {value!r}. Models at hand are evaluated by "
                 "airflow_zen.validation.evaluation.evaluate_model."
             )
-    is_alias = isinstance(baseline, str) and all(part.strip() for part in baseline.rpartition("@"))
-    if not (baseline is None or is_alias or (not isinstance(baseline, str) and is_artifact(baseline))):
-        raise StepDefinitionError(
-            f"evaluate(baseline=…) takes 'name@alias' of a registered model, such as 'flight_delay@champion', or an artifact; "
-            f"got {baseline!r}."
-        )
+    if not (baseline is None or is_artifact(baseline)):
+        raise _baseline_error(baseline)
     if task not in _TASKS:
         raise StepDefinitionError(f"evaluate(task=…) is one of {', '.join(_TASKS[1:])}, got {task!r}.")
     if not isinstance(resamples, int) or isinstance(resamples, bool) or resamples < 100:
         raise StepDefinitionError(f"evaluate(resamples=…) is a number of at least 100, got {resamples!r}.")
+
+
+def _parse_baseline(baseline: str) -> Any:
+    try:
+        return ModelSelector.parse(baseline).to_wire()
+    except ModelNameError as error:
+        raise _baseline_error(baseline) from error
+
+
+def _baseline_error(baseline: Any) -> StepDefinitionError:
+    return StepDefinitionError(
+        f"evaluate(baseline=…) takes 'name@alias' of a registered model, such as 'flight_delay@champion', or an artifact; got "
+        f"{baseline!r}."
+    )
 
 
 def _check_limits(max_bytes: Any, max_latency: Any) -> None:

@@ -15,8 +15,10 @@ from airflow.sdk.definitions.xcom_arg import MapXComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepDeferred, ValidationFailed, log_errors
+from airflow_zen.models.model import as_model
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
@@ -122,14 +124,14 @@ def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
 def bind_arguments(operator: MLStepOperator, step: Step, context: Any, settings: Settings, stack: Stack) -> Arguments:
     """Bind the rendered arguments, as their declared types, and the names that the function takes from Airflow's context.
 
-    Requested versions of named artifacts are looked up here.
+    Requested versions of named artifacts and of registered models are looked up here.
     """
     operator.look_up_arguments(settings, stack)
     given = frozenset(operator.op_kwargs)
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
     kwargs = operator.determine_kwargs(context)
-    from_context = frozenset(kwargs) - given
-    bound = Arguments.bind(step.function, operator.op_args, kwargs, from_context, stack.names, step.parameter_type)
+    from_context, selectors = frozenset(kwargs) - given, SelectorResolver(settings, stack)
+    bound = Arguments.bind(step.function, operator.op_args, kwargs, from_context, selectors, step.parameter_type)
     return replace(bound, task_context=context)
 
 
@@ -139,12 +141,13 @@ def step_run_id(ti: Any) -> StepRunId:
 
 
 def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why: str, label: str) -> StepRun:
-    ti = context["ti"]
+    ti, registration = context["ti"], as_model(operator.model)
     return StepRun(
         id=step_run_id(ti),
         cache=cache,
         why=why,
-        model=operator.model,
+        model=registration.name if registration else "",
+        registration=registration.options() if registration else {},
         label=label,
         source=operator.step.source,
         owner=operator.owner,

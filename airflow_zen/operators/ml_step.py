@@ -13,6 +13,8 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXComArg, ZipXComArg
 
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.models.model import Model, validate_model_name
+from airflow_zen.operators.artifact import with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import STEP_LINKS
 from airflow_zen.steps.runtime import Runtime
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "cache": (bool, type(None), Cache),
     "version": (str,),
-    "model": (str,),
+    "model": (str, Model),
     "stack": (str,),
     "previews": (bool, type(None)),
     "runtime": (str, type(None), Runtime),
@@ -40,7 +42,7 @@ class MLStepOperator(PythonOperator):
 
     `cache`: False runs the function each time; True also reuses a step that returns nothing; a `Cache` says what the
     cache key is made of; None follows `[zen] cache`. `version`: your own addition to the cache key. `model`: the
-    registered model in MLflow that the returned model becomes a version of. `stack`: the stack the step runs in; empty
+    registered model in MLflow that the returned model becomes a version of, as a name or a `Model`. `stack`: the stack the step runs in; empty
     for the active one. `previews`: whether MLflow shows outputs without a setting of their own; None follows
     `[zen] previews`. `runtime`: where the function runs, as an object or as its text; None follows `[zen] runtime`. All
     other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in its wire
@@ -61,17 +63,20 @@ class MLStepOperator(PythonOperator):
         python_callable: Callable[..., Any],
         cache: bool | Cache | None = None,
         version: str = "",
-        model: str = "",
+        model: str | Model = "",
         stack: str = "",
         previews: bool | None = None,
         runtime: Runtime | str | None = None,
         **options: Any,
     ) -> None:
+        options["op_kwargs"] = with_default_models(
+            python_callable, options.get("op_args") or (), options.get("op_kwargs") or {}
+        )
         options["multiple_outputs"] = Step(python_callable, "").outputs.is_multiple
         super().__init__(python_callable=python_callable, **options)
         self.cache: bool | Cache | None = check_option(cache, "cache")
         self.version: str = check_option(version, "version")
-        self.model: str = check_option(model, "model")
+        self.model: str | Model = check_option(model, "model")
         self.stack: str = check_option(stack, "stack")
         self.previews: bool | None = check_option(previews, "previews")
         self.runtime: Runtime | str | None = check_option(runtime, "runtime")
@@ -165,6 +170,9 @@ def check_option(value: Any, option: str) -> Any:
     if not isinstance(value, types):
         names = " or ".join(kind.__name__ for kind in types)
         raise StepDefinitionError(f"@ml_step({option}=…) takes {names}, got {value!r}.")
+    if option == "model" and value:
+        # A name that selects a version is no name of a model.
+        validate_model_name(value.name if isinstance(value, Model) else value)
     return value
 
 

@@ -15,6 +15,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_action
+from airflow_zen.models.model import as_selector
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.steps.runtime import IN_PROCESS, Runtime
 from airflow_zen.steps.step import Step
@@ -118,7 +119,8 @@ def artifact_name(value: Any, otherwise: str) -> str:
         operator, _ = next(value.iter_references())
         key = getattr(value, "key", BaseXCom.XCOM_RETURN_KEY)
         return str(operator.label) if key == BaseXCom.XCOM_RETURN_KEY else f"{operator.label}_{key}"
-    return VersionSelector.from_wire(value).name.replace("/", "_") if VersionSelector.is_wire(value) else otherwise
+    selected = as_selector(value) or (VersionSelector.from_wire(value) if VersionSelector.is_wire(value) else None)
+    return selected.name.replace("/", "_") if selected else otherwise
 
 
 def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
@@ -134,8 +136,9 @@ def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
 
 
 def is_artifact(value: Any) -> bool:
-    """Whether an argument is an artifact: a mapped task is made of refs."""
-    return isinstance(value, XComArg) or VersionSelector.is_wire(value) or ArtifactRef.is_wire(value)
+    """Whether an argument is an artifact, or selects one: a mapped task is made of refs."""
+    selects = VersionSelector.is_wire(value) or as_selector(value) is not None
+    return selects or isinstance(value, XComArg) or ArtifactRef.is_wire(value)
 
 
 def _check_arguments(

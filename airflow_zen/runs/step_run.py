@@ -74,7 +74,8 @@ class StepRun(msgspec.Struct, frozen=True):
     why: the reason for `cache`, in words. origin: the step run whose outputs a hit reused. seconds: how long it took
     to load the inputs, call the function and store the outputs; for a hit, the `seconds` of its origin.
 
-    model: the name of the registered model of which a model output becomes a version. clear_number: how often tasks of
+    model: the name of the registered model of which a model output becomes a version. registration: its `tags` and
+    `description`, and whether it has no `signature` or `input_example`. clear_number: how often tasks of
     the DAG run had been cleared before. dag_version: the id of the DAG's version in Airflow's database.
     dag_run_parameters: JSON values of the DAG run's `params` by name, and of the rest of its `conf` as `conf.<name>`.
 
@@ -108,6 +109,7 @@ class StepRun(msgspec.Struct, frozen=True):
     metadata: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     model_inputs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     versions: Mapping[str, RecordedVersion] = msgspec.field(default_factory=dict)
+    registration: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def is_hit(self) -> bool:

@@ -11,21 +11,29 @@ from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
 from types import FunctionType, GenericAlias
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.materializers.annotations import element_type, strip_annotation
 from airflow_zen.type_names import python_scalar
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.named_artifacts import VersionIndex
     from airflow_zen.stack import Stack
 
 _MAX_TEXT = 500
+
+
+class Selectors(Protocol):
+    """Look up the artifacts that selectors of versions stand for, when the step runs."""
+
+    def is_selector(self, value: object) -> bool:
+        """Whether a value is a selector."""
+
+    def resolve(self, value: Any) -> ArtifactRef:
+        """Return the ref of the selected version. Raises `ZenError` where there is none."""
 
 
 class InputDigest(msgspec.Struct, frozen=True):
@@ -54,10 +62,10 @@ class Arguments(msgspec.Struct, frozen=True):
         args: Collection[Any],
         kwargs: Mapping[str, Any],
         context: frozenset[str] = frozenset(),
-        names: VersionIndex | None = None,
+        selectors: Selectors | None = None,
         type_of: Callable[[str], Any] | None = None,
     ) -> Arguments:
-        """Bind a call, and read every ref in it from its wire form; look up in `names` the versions that it asks for.
+        """Bind a call, and read every ref in it from its wire form; look up the versions that `selectors` knows.
 
         With `type_of`, which returns the declared type of a parameter, plain arguments are converted to it; it is not
         asked about artifacts. Raises `TypeError` as the call would, `InputError` for an argument of another type, `ArtifactRefused` for a malformed ref, `ArtifactNotFound`
@@ -66,7 +74,7 @@ class Arguments(msgspec.Struct, frozen=True):
         bound = inspect.signature(function).bind(*args, **kwargs)
         given = list(bound.arguments)
         bound.apply_defaults()
-        arguments = cls(bound, _resolve_all(bound, names), context)
+        arguments = cls(bound, _resolve_all(bound, selectors), context)
         for name in given:
             if type_of and not _is_only_refs(bound.arguments[name]) and not arguments._is_given_as_is(name):
                 bound.arguments[name] = arguments._convert(name, type_of(name))
@@ -218,18 +226,18 @@ def _short_repr(value: Any) -> str:
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
 
 
-def _resolve_all(bound: inspect.BoundArguments, names: VersionIndex | None) -> dict[str, ArtifactRef]:
+def _resolve_all(bound: inspect.BoundArguments, selectors: Selectors | None) -> dict[str, ArtifactRef]:
     """Replace the wire refs in bound arguments by refs; return those by path."""
     inputs: dict[str, ArtifactRef] = {}
     for name, value in bound.arguments.items():
-        bound.arguments[name] = _resolve_refs(value, name, inputs, names)
+        bound.arguments[name] = _resolve_refs(value, name, inputs, selectors)
     return inputs
 
 
-def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: VersionIndex | None) -> Any:
+def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], selectors: Selectors | None) -> Any:
     """Replace wire refs by refs, at any depth of lists, tuples and dicts; replace lazy sequences by lists."""
-    if names and VersionSelector.is_wire(value):
-        value = names.resolve(VersionSelector.from_wire(value))
+    if selectors and selectors.is_selector(value):
+        value = selectors.resolve(value)
     if ArtifactRef.is_wire(value):
         value = ArtifactRef.from_wire(value)
     if isinstance(value, ArtifactRef):
@@ -239,7 +247,7 @@ def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: 
         # What Airflow passes for mapped upstream tasks.
         # A slice of them is one request; iteration is one request for each, and one more.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
-    return map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
+    return map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, selectors))
 
 
 def _convert_plain(value: Any, declared: Any, path: str) -> Any:

@@ -18,6 +18,7 @@ from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache, changed_ingredients
+from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ArtifactNotFound, FingerprintError
 from airflow_zen.lineage.recorder import log_into_folder
@@ -100,7 +101,8 @@ def spin(
     recorded = find_step_run(source, dag_id, task_id, run_id, map_index)
     ingredients = cache(partial(recorded_ingredients, source, recorded))
     with load_step(recorded, settings, step, as_recorded=as_recorded) as chosen, _debugger(debug):
-        arguments = bind_recorded_arguments(chosen, recorded, params or {}, source, ingredients, ask)
+        selectors = SelectorResolver(settings, source)
+        arguments = bind_recorded_arguments(chosen, recorded, params or {}, selectors, ingredients, ask)
         check_inputs_in_stack(arguments.inputs, settings, f"step {task_id!r}")
         changes = _changed_key(chosen, arguments, source, recorded, ingredients)
         return _replay(chosen, arguments, source, recorded, changes)

@@ -33,7 +33,7 @@ from airflow_zen.operators.stack_selection import resolve_runtime
 from airflow_zen.planning.plan import parse_dag
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.stack import Stack
-from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.arguments import Arguments, Selectors
 from airflow_zen.steps.step import Step
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def bind_recorded_arguments(
     step: Step,
     recorded: StepRun,
     given: Mapping[str, Any],
-    stack: Stack,
+    selectors: Selectors,
     ingredients: Callable[[], Mapping[str, str]],
     ask: Callable[[str], Any] | None = None,
 ) -> Arguments:
@@ -110,7 +110,7 @@ def bind_recorded_arguments(
     values |= {name: _read_date(name, values[name]) for name in _CONTEXT_DATES & values.keys()}
     args, kwargs = _call_of(step, signature, values, masked - answers.keys())
     context = frozenset(KNOWN_CONTEXT_KEYS & kwargs.keys())
-    return Arguments.bind(step.function, args, kwargs, context, stack.names, step.parameter_type)
+    return Arguments.bind(step.function, args, kwargs, context, selectors, step.parameter_type)
 
 
 def _call_of(

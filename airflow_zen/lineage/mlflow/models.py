@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest
-from airflow_zen.errors import LineageNotFound, SettingsError, ZenError
+from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
@@ -24,7 +24,7 @@ from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
 from airflow_zen.model_files import MLMODEL_FILE, ModelEnvironment
 from airflow_zen.runs.step_run import StepRun, StepState
-from airflow_zen.transports.base import Transport, key_of_url, map_in_parallel
+from airflow_zen.transports.base import Transport, key_of_url
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -45,9 +45,6 @@ _FOREIGN_LOCATION_WARNING = (
     "MLflow keeps this experiment's files at %r, outside the artifact root %r: the model %s is registered at its own "
     "address instead. Rename the experiment in MLflow, and a new one is created under the root."
 )
-
-_PER_PAGE = 100
-_MAX_LISTED = 10
 
 
 class LoggedModels:
@@ -268,58 +265,3 @@ def _column(column: Mapping[str, Any]) -> dict[str, Any]:
     name = str(column["type"])
     kind = "any" if re.match("categor|enum", name.lower()) else mlflow_column_type(name)
     return {"type": kind, "name": column["name"], "required": True}
-
-
-class RegisteredModels:
-    """Read the model registry of one MLflow server, and move its aliases."""
-
-    def __init__(self, rest: MlflowRest) -> None:
-        self._rest = rest
-
-    def models(self) -> Iterator[Mapping[str, Any]]:
-        """Yield every registered model, by name."""
-        search = {"order_by": "name ASC", "max_results": _PER_PAGE}
-        return self._rest.paginate("registered-models/search", search, "registered_models", "GET")
-
-    def versions(self, name: str) -> list[Mapping[str, Any]]:
-        """Return the versions of a model, newest first; none where there is no such model."""
-        search = {"filter": f"name = {quote_filter_value(name)}", "max_results": _PER_PAGE}
-        found = self._rest.paginate("model-versions/search", search, "model_versions", "GET")
-        return sorted(found, key=lambda version: int(version["version"]), reverse=True)
-
-    def metrics(self, versions: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-        """Return the latest metrics of each version; none of one that has no logged model."""
-        return [*map_in_parallel(self._metrics, versions)]
-
-    def _metrics(self, version: Mapping[str, Any]) -> dict[str, float]:
-        model_id = str(version.get("source", "")).removeprefix("models:/")
-        found = self._rest.find(f"logged-models/{model_id}", {}) if model_id.startswith("m-") else None
-        logged = found["model"].get("data", {}).get("metrics", []) if found else []
-        logged.sort(key=lambda metric: (int(metric.get("timestamp", 0)), int(metric.get("step", 0))))
-        return {metric["key"]: float(metric["value"]) for metric in logged}
-
-    def aliases(self, name: str) -> dict[str, str]:
-        """Return the version of each alias of a model. Raises `LineageNotFound` where there is no such model."""
-        try:
-            model = self._rest.get("registered-models/get", {"name": name})["registered_model"]
-        except MlflowRejected as error:
-            if not error.is_missing:
-                raise
-            names = ", ".join(repr(model["name"]) for model in islice(self.models(), _MAX_LISTED)) or "none"
-            raise LineageNotFound(f"MLflow has no registered model {name!r}. It has {names}.") from error
-        return {alias["alias"]: str(alias["version"]) for alias in model.get("aliases", [])}
-
-    def promote(self, name: str, version: str, alias: str) -> str:
-        """Move an alias to a version; return the version that it had before, empty where it had none.
-
-        Raises `LineageNotFound` for a missing model or version: MLflow itself accepts any number.
-        """
-        before = self.aliases(name).get(alias, "")
-        versions = [str(found["version"]) for found in self.versions(name)]
-        if version not in versions:
-            raise LineageNotFound(
-                f"Model {name!r} has no version {version!r}; it has {', '.join(versions[:_MAX_LISTED]) or 'none'}"
-                f"{' and older ones' if len(versions) > _MAX_LISTED else ''}."
-            )
-        self._rest.post("registered-models/alias", {"name": name, "alias": alias, "version": version})
-        return before
