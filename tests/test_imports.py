@@ -57,6 +57,17 @@ run = tests.harness.run_dag(pipeline())
 assert run.states == {"increment": "success"}, run.tasks
 """
 
+_FORKED_TASK = """
+import sys
+import airflow.sdk.execution_time.task_runner
+import structlog
+import tests.harness
+from airflow.jobs.job import Job
+sys.argv = ["airflow", COMMAND]
+Job()
+before = set(sys.modules)
+""" + _TASK[_TASK.index("from airflow.sdk import dag") :]
+
 _HIT = """
 import sys
 import airflow.sdk
@@ -122,6 +133,14 @@ def test_a_task_loads_few_modules(tmp_path):
     """Without MLflow, a task that computes from int to int loads at most 76 of our modules, and no heavy library."""
     loaded = modules_loaded_by(_TASK, tmp_path, AIRFLOW__ZEN__ARTIFACT_ROOT=str(tmp_path / "root"))
     assert len(ours(loaded)) <= 76, ours(loaded)
+    assert heavy(loaded) == set()
+
+
+def test_a_fork_of_the_scheduler_loads_few_modules(tmp_path):
+    """A task that a LocalExecutor forks from the scheduler loads at most 3 of our modules, and no heavy library."""
+    environment = {"AIRFLOW__ZEN__ARTIFACT_ROOT": str(tmp_path / "root")}
+    loaded = modules_loaded_by(_FORKED_TASK.replace("COMMAND", "'scheduler'"), tmp_path, **environment)
+    assert len(ours(loaded)) <= 3, ours(loaded)
     assert heavy(loaded) == set()
 
 

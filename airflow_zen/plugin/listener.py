@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_zen.errors import log_errors
 from airflow_zen.plugin.worker import DagRunWorker
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 
@@ -17,12 +20,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.plugin")
 
+# What DAG files import, and what a step imports beside that.
+_PARSE_MODULES = ("airflow_zen.decorators.ml_step",)
+_STEP_MODULES = (
+    "airflow_zen.operators.execute",
+    "airflow_zen.lineage.mlflow.recorder",
+    "airflow_zen.lineage.mlflow.server",
+    "airflow_zen.materializers.typed_json.encoding",
+    "airflow_zen.steps.conversion",
+)
+# By the command of the process whose forks use them: a fork parses each DAG file, and a LocalExecutor forks each task.
+_PRELOADED = {"dag-processor": _PARSE_MODULES, "scheduler": (*_PARSE_MODULES, *_STEP_MODULES)}
+
 
 class DagRunListener:
-    """Listens to every DAG run that ends in this process: the scheduler, the API server, or a test."""
+    """Listens to the start of this process and to every DAG run that ends in it: the scheduler, the API server, or a test."""
 
     def __init__(self, worker: DagRunWorker | None = None) -> None:
         self._worker = worker or DagRunWorker()
+
+    @hookimpl
+    def on_starting(self, component: Any) -> None:
+        """Import what is used in forks of this process, so that none of them spends the time."""
+        with log_errors("Each task and each parse of a DAG file imports airflow_zen itself"):
+            for name in (name for command in sys.argv for name in _PRELOADED.get(command, ())):
+                import_module(name)
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
