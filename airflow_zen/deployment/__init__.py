@@ -9,13 +9,17 @@ from airflow_zen.errors import SettingsError
 
 if TYPE_CHECKING:
     from airflow_zen.deployment.base import Target
+    from airflow_zen.deployment.bentoml import BentoML as BentoML
+    from airflow_zen.deployment.kserve import KServe as KServe
     from airflow_zen.deployment.mlflow_serving import MLflowServing as MLflowServing
 
 _MODULES = {
+    "BentoML": "airflow_zen.deployment.bentoml",
+    "KServe": "airflow_zen.deployment.kserve",
     "MLflowServing": "airflow_zen.deployment.mlflow_serving",
 }
 
-__all__ = ["MLflowServing", "parse_target"]
+__all__ = ["BentoML", "KServe", "MLflowServing", "parse_target"]
 
 
 def parse_target(text: str) -> Target:

@@ -36,8 +36,9 @@ from airflow_zen.type_names import named_definitions, resolve_definition
 log = logging.getLogger("airflow_zen.runtimes")
 
 TELEMETRY_OFF = {
-    **dict.fromkeys(("DO_NOT_TRACK", "BENTOML_DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"), "1"),
-    **dict.fromkeys(("MLFLOW_DISABLE_TELEMETRY", "SCARF_NO_ANALYTICS", "WHYLOGS_NO_ANALYTICS"), "true"),
+    **dict.fromkeys(("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"), "1"),
+    **dict.fromkeys(("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"), "true"),
+    **dict.fromkeys(("SCARF_NO_ANALYTICS", "WHYLOGS_NO_ANALYTICS"), "true"),
     **dict.fromkeys(("GX_ANALYTICS_ENABLED", "ANONYMIZED_TELEMETRY", "GRADIO_ANALYTICS_ENABLED"), "false"),
     "RAY_USAGE_STATS_ENABLED": "0",
 }

@@ -1,0 +1,70 @@
+"""The target `BentoML`: a Bento that is built of the model, and served as processes of this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from airflow_zen.deployment.base import LocalTarget, Server, ServerPlace
+from airflow_zen.deployment.protocols import Rows
+from airflow_zen.errors import StepDefinitionError
+
+_BUILD = "airflow_zen.deployment.programs.bento_build"
+
+
+class BentoML(LocalTarget, frozen=True):
+    """Build a Bento of a model and serve it with BentoML: `POST <endpoint>/predict` with `{"rows": [{…}, …]}`.
+
+    The types of its API are those of the model's signature, its requirements the pins of the environment that served it,
+    and its version is made of the model's digest. `workers`: the processes that predict, each with the model in memory.
+    `timeout`: seconds for one request. `bentoml`: the release of BentoML. `extra_requirements`: what its environment has
+    beside what the model needs.
+
+    https://docs.bentoml.com/en/latest/
+    """
+
+    kind: ClassVar[str] = "bentoml"
+    workers: int = 1
+    timeout: int = 60
+    bentoml: str = "bentoml>=1.4.40,<1.5"
+    extra_requirements: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the options where they are written."""
+        for name in ("workers", "timeout"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise StepDefinitionError(f"BentoML({name}=…) is a positive number, got {value!r}.")
+
+    def requirements(self, model: Sequence[str]) -> list[str]:
+        """Return BentoML and the pins of the model."""
+        return [self.bentoml, *model, *self.extra_requirements]
+
+    def server(self, place: ServerPlace) -> Server:
+        """Return the supervisor of BentoML, which starts the workers; its store is in the server's own folder."""
+        name, version = bento_tag(place.name, place.digest)
+        options = f"services.{name}.workers={self.workers} services.{name}.traffic.timeout={self.timeout}"
+        where = ["--host", "127.0.0.1", "--port", str(place.ports[0])]
+        return Server(
+            builds=[[place.python, "-P", "-m", _BUILD, name, version, str(place.model)]],
+            command=[place.program("bentoml"), "serve", f"{name}:{version}", *where],
+            environment={
+                "BENTOML_HOME": str(place.folder / "bentoml"),
+                "BENTOML_CONFIG_OPTIONS": options,
+            },
+            ready="/readyz",
+        )
+
+    def predict_path(self, name: str) -> str:
+        """Return the path of the service's only API."""
+        return "/predict"
+
+    def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
+        """Return an object of each row."""
+        return {"rows": rows.records()}
+
+
+def bento_tag(name: str, digest: str) -> tuple[str, str]:
+    """Return the name of a Bento as BentoML allows it, and the version of a digest."""
+    return re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_")[:63] or "model", digest[:16]
