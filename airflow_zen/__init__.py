@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         SameSchema,
         Unique,
     )
-    from airflow_zen.validation.evaluation import Threshold
+    from airflow_zen.validation.evaluation_checks import Threshold
     from airflow_zen.validation.evaluation_report import EvaluationReport
     from airflow_zen.validation.report import Check, FailingRow, ValidationReport
 
@@ -142,7 +142,7 @@ _MODULES = {
             *("AllowedValues", "Fresh", "HasType", "InRange", "NoDuplicateRows", "NoOverlap", "NoTargetLeakage"),
             *("NotConstant", "NotNull", "RowCount", "RowCountChange", "SameSchema", "Unique"),
         ],
-        "validation.evaluation": ["Threshold"],
+        "validation.evaluation_checks": ["Threshold"],
         "validation.evaluation_report": ["EvaluationReport"],
         "validation.report": ["Check", "FailingRow", "ValidationReport"],
     }.items()

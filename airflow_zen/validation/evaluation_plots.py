@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from airflow_zen.validation.evaluation_report import Curve, Plot
 
 _MAX_POINTS, _MAX_CLASSES, _BINS = 300, 20, 10
 _IMPORTANCE_ROWS, _REPEATS, _MAX_FEATURES = 2000, 5, 20
+_SHAP_ROWS, _SHAP_BACKGROUND = 200, 100
 
 
 def plots_of(found: Predictions) -> Iterator[Plot]:
@@ -24,29 +26,60 @@ def plots_of(found: Predictions) -> Iterator[Plot]:
         yield from _residuals(found)
 
 
-def importance_plot(model: Any, features: Any, target: Any, metric: Metric, predictions_of: Any) -> Plot | None:
-    """Return how much worse the metric is when the values of each feature are permuted: the mean of 5 permutations.
+def permutation_importance(features: Any, metric: Metric, predictions_of: Any) -> Iterator[Plot]:
+    """Yield how much worse the metric is when the values of each feature are permuted: the mean of 5 permutations.
 
-    At most 2000 rows are used, drawn with seed 0. `predictions_of` returns the predictions for other features. None for a
-    model of no or of more than 200 features.
+    At most 2000 rows are used, drawn with seed 0. `predictions_of` returns the predictions for other features of rows by
+    position. There is no plot for a model of no or of more than 200 features.
     """
     if not 0 < features.shape[1] <= _MAX_FEATURES * 10:
-        return None
+        return
     generator = np.random.default_rng(0)
-    if len(features) > _IMPORTANCE_ROWS:
-        rows = np.sort(generator.choice(len(features), _IMPORTANCE_ROWS, replace=False))
-        features, target = features.iloc[rows], target.iloc[rows]
-    whole = metric.value(predictions_of(model, features, target))
-    bars = []
-    for at, name in enumerate(features.columns):
-        losses = []
+    rows = _sampled_rows(generator, len(features), _IMPORTANCE_ROWS)
+    features = features.iloc[rows]
+    whole = metric.value(predictions_of(features, rows))
+    losses = []
+    for at in range(features.shape[1]):
+        found = []
         for _ in range(_REPEATS):
             order, moved = generator.permutation(len(features)), features.copy(deep=False)
             moved.isetitem(at, features.iloc[order, at].set_axis(features.index))
-            losses.append(float(metric.gain(whole, metric.value(predictions_of(model, moved, target)))))
-        bars.append((str(name), float(np.mean(losses))))
-    bars.sort(key=lambda bar: -bar[1])
+            found.append(float(metric.gain(whole, metric.value(predictions_of(moved, rows)))))
+        losses.append(float(np.mean(found)))
     title = f"Permutation importance: loss of {metric.name}, mean of {_REPEATS}, {len(features):,} rows"
+    yield _importance(title, features.columns, losses)
+
+
+def shap_importance(model: Any, features: Any) -> Iterator[Plot]:
+    """Yield the mean of the absolute SHAP values of each feature (Lundberg and Lee, 2017), where shap is installed.
+
+    At most 200 rows are used, drawn with seed 0, against a background of 100 of them. The explainer is the one that shap
+    chooses for the model, or for its predictions where it does not know the model.
+    """
+    if find_spec("shap") is None or not 0 < features.shape[1] <= _MAX_FEATURES * 10:
+        return
+    import shap
+
+    features = features.iloc[_sampled_rows(np.random.default_rng(0), len(features), _SHAP_ROWS)]
+    background = shap.maskers.Independent(features, max_samples=_SHAP_BACKGROUND)
+    try:
+        explainer = shap.Explainer(model, background, seed=0)
+    except TypeError:
+        methods = (getattr(model, name, None) for name in ("predict_proba", "decision_function", "predict"))
+        explainer = shap.Explainer(next(filter(None, methods)), background, seed=0)
+    values = np.abs(explainer(features).values)
+    means = values.mean(axis=tuple(axis for axis in range(values.ndim) if axis != 1))
+    title = f"SHAP importance: mean absolute value, {type(explainer).__name__}, {len(features):,} rows"
+    yield _importance(title, features.columns, means.tolist())
+
+
+def _sampled_rows(generator: np.random.Generator, rows: int, size: int) -> Any:
+    """Return the sorted positions of at most `size` rows."""
+    return np.arange(rows) if rows <= size else np.sort(generator.choice(rows, size, replace=False))
+
+
+def _importance(title: str, names: Iterable[Any], values: Iterable[float]) -> Plot:
+    bars = sorted(zip(map(str, names), values, strict=True), key=lambda bar: -bar[1])
     return Plot(title=title, bars=tuple(bars[:_MAX_FEATURES]))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from airflow_zen.validation.base import not_empty
 from airflow_zen.validation.evaluation_metrics import CLASSIFICATION, Predictions
@@ -19,17 +22,60 @@ class Unpredictable(Exception):
         self.checks = checks
 
 
-def predict(model: Any, table: Any, target: str, task: str) -> Predictions:
+def sampled_frame(table: Any, sample: int) -> tuple[Any, int | None]:
+    """Return a frame of at most `sample` random rows of a table, in their order, and the number of rows of the table.
+
+    The table is a frame, or an iterator of frames, of which at most twice the sample is in memory; 0 is no limit. The rows
+    with the smallest of random keys, drawn with seed 0, are a sample without replacement. Another value is returned as it is.
+    """
+    if not hasattr(table, "columns") and not isinstance(table, Iterator):
+        return table, None
+    generator, rows = np.random.default_rng(0), 0
+    parts: list[Any] = []
+    keys = np.zeros(0)
+    for part in table if isinstance(table, Iterator) else [table]:
+        rows += len(part)
+        parts, keys = [*parts, part], np.concatenate([keys, generator.random(len(part))])
+        if 0 < 2 * sample < len(keys):
+            parts, keys = _smallest(parts, keys, sample)
+    if 0 < sample < len(keys):
+        parts, keys = _smallest(parts, keys, sample)
+    return _concatenated(parts), rows
+
+
+def _smallest(parts: list[Any], keys: Any, count: int) -> tuple[list[Any], Any]:
+    kept = np.sort(np.argpartition(keys, count)[:count])
+    return [_concatenated(parts).iloc[kept]], keys[kept]
+
+
+def _concatenated(parts: list[Any]) -> Any:
+    import pandas as pd
+
+    return parts[0] if len(parts) == 1 else pd.concat(parts) if parts else pd.DataFrame()
+
+
+def predict(model: Any, table: Any, target: str, task: str, groups: str = "") -> Predictions:
     """Return the predictions for a pandas frame; `task` is inferred if it is empty.
 
-    The model gets the columns that it names in `feature_names_in_`, else all but the target. Raises `Unpredictable`.
+    The model gets the columns that it names in `feature_names_in_`, else all but the target. `groups` is the column of a
+    ranking whose values are ranked apart. Raises `Unpredictable`.
     """
     _check_table(table, target)
+    if groups:
+        return replace(predict(model, table, target, task), groups=_group_codes(table, groups))
     features = features_of(model, table, target)
     task = task or _infer_task(model, table[target])
     if task not in CLASSIFICATION:
         return _of_numbers(model, features, table[target], task)
     return _of_classes(model, features, table[target], task)
+
+
+def _group_codes(table: Any, column: str) -> Any:
+    import pandas as pd
+
+    if column not in table.columns:
+        raise Unpredictable(_missing_column(column, table, "its values are the groups of the ranking"))
+    return pd.factorize(table[column], use_na_sentinel=False)[0]
 
 
 def features_of(model: Any, table: Any, target: str) -> Any:
@@ -75,13 +121,7 @@ def _check_rows(name: str, column: str, is_wrong: Any, table: Any, expected: str
         sample = tuple(FailingRow(str(table.index[at]), str(values[at])) for at in wrong[:MAX_SAMPLED_ROWS])
         observed = f"{len(wrong)} of {len(table)} rows"
         check = Check(name=name, passed=False, column=column, observed=observed, expected=expected, failing=len(wrong))
-        raise Unpredictable(_with_sample(check, sample))
-
-
-def _with_sample(check: Check, sample: tuple[FailingRow, ...]) -> Check:
-    from msgspec.structs import replace
-
-    return replace(check, sample=sample)
+        raise Unpredictable(structs.replace(check, sample=sample))
 
 
 def _infer_task(model: Any, target: Any) -> str:
@@ -128,7 +168,7 @@ def _of_numbers(model: Any, features: Any, target: Any, task: str) -> Prediction
     except (TypeError, ValueError) as error:
         message = f"The target of a {task} is numbers: {error}"
         check = Check(name="target_type", passed=False, column=str(target.name), observed=str(target.dtype))
-        raise Unpredictable(_with_message(check, message)) from error
+        raise Unpredictable(structs.replace(check, message=message)) from error
     _check_rows("finite_target", str(target.name), ~np.isfinite(true), target.to_frame(), "finite numbers", true)
     scores = _finite(_call(model, "predict", features), features)
     if scores.size != len(true):
@@ -139,20 +179,14 @@ def _of_numbers(model: Any, features: Any, target: Any, task: str) -> Prediction
     return Predictions(task, true, scores.ravel(), scores.ravel() if task == "ranking" else None)
 
 
-def _with_message(check: Check, message: str) -> Check:
-    from msgspec.structs import replace
-
-    return replace(check, message=message)
-
-
 def _of_classes(model: Any, features: Any, target: Any, task: str) -> Predictions:
     true, found = target.to_numpy(), _call(model, "predict", features).ravel()
     if found.dtype.kind == "f":
         _finite(found, features)
     if len(seen := set(true.tolist())) < 2:
         observed = f"only {next(iter(seen))!r}"
-        check = Check(name="target_classes", passed=False, column=str(target.name), observed=observed)
-        raise Unpredictable(_with_message(check, "Rows of at least 2 classes say how well a model tells them apart."))
+        message = "Rows of at least 2 classes say how well a model tells them apart."
+        raise Unpredictable(_wrong_classes(target, observed, message))
     known = getattr(model, "classes_", None)
     labels = np.array(sorted(seen | set(found.tolist()), key=str)) if known is None else np.asarray(known)
     position = {label: at for at, label in enumerate(labels.tolist())}
@@ -160,12 +194,16 @@ def _of_classes(model: Any, features: Any, target: Any, task: str) -> Prediction
     expected = f"classes of the model: {', '.join(map(str, labels.tolist()[:20]))}"
     _check_rows("known_classes", str(target.name), codes < 0, target.to_frame(), expected, true)
     if task == "binary" and len(labels) > 2:
-        check = Check(name="target_classes", passed=False, column=str(target.name), observed=f"{len(labels)} classes")
-        raise Unpredictable(_with_message(check, "Two classes are binary. Write task='multiclass'."))
+        observed, message = f"{len(labels)} classes", "Two classes are binary. Write task='multiclass'."
+        raise Unpredictable(_wrong_classes(target, observed, message))
     predicted = np.array([position.get(value, -1) for value in found.tolist()])
     _check_rows("known_predictions", "", predicted < 0, features, expected, found)
     scores, are_probabilities = _scores(model, features) or (None, False)
     return Predictions(task, codes, predicted, scores, labels, are_probabilities)
+
+
+def _wrong_classes(target: Any, observed: str, message: str) -> Check:
+    return Check(name="target_classes", passed=False, column=str(target.name), observed=observed, message=message)
 
 
 def _scores(model: Any, features: Any) -> tuple[Any, bool] | None:

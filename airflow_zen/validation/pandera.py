@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
@@ -11,9 +12,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from airflow_zen.errors import ValidationDefinitionError
+from airflow_zen.type_names import display_name
 from airflow_zen.validation.base import Form, Validator
 from airflow_zen.validation.report import MAX_SAMPLED_ROWS, Check, FailingRow, ValidationReport
 from airflow_zen.validation.tables import BATCH_ROWS, data_columns, index_columns, to_frame
+
+log = logging.getLogger("airflow_zen.validation")
 
 _BY_ROW = frozenset(
     [
@@ -100,7 +104,7 @@ def schema_of(schema: Any) -> Any:
 def conform(frame: Any, model: Any) -> tuple[Any, tuple[Check, ...]]:
     """Return a frame of pandas or Polars as a schema leaves it, and what it fails, which is nothing if it conforms.
 
-    The frame itself is returned unless the schema coerces, parses or fills it.
+    The frame itself is returned unless the schema coerces, parses or fills it. A failed check with `raise_warning` is logged.
     """
     schema = _expanded(schema_of(model), list(frame.columns))
     outcomes = _Outcomes()
@@ -110,8 +114,20 @@ def conform(frame: Any, model: Any) -> tuple[Any, tuple[Check, ...]]:
         for start in range(0, max(1, len(frame)), size):
             rows = frame.iloc[start : start + size] if hasattr(frame, "iloc") else frame.slice(start, size)
             outcomes.validate(number, part, rows, start)
-    failures = tuple(check for check in outcomes.checks() if check.is_failure)
-    return (schema.validate(frame) if _changes_tables(schema) and not failures else frame), failures
+    failed = [check for check in outcomes.checks() if not check.passed]
+    for check in failed:
+        if not check.is_failure:
+            log.warning("%s fails in %s rows of %s", check.title, check.failing, display_name(model))
+    failures = tuple(check for check in failed if check.is_failure)
+    return (frame if failures or not _changes_tables(schema) else _without_checks(schema).validate(frame)), failures
+
+
+def _without_checks(schema: Any) -> Any:
+    """Return a schema that only changes frames: what they fail is known, and pandera prints all values that warn."""
+    schema.checks, schema.unique = [], None
+    for column in schema.columns.values():
+        column.checks, column.unique = [], False
+    return schema
 
 
 def _changes_tables(schema: Any) -> bool:

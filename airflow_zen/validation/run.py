@@ -73,7 +73,7 @@ def run_validator(
     `ValidationReport.with_severities`.
     """
     rows = DEFAULT_SAMPLE if sample is None else sample
-    reports = [_run(each, table, reference, rows) for each in as_validators(validator)]
+    reports = [run_one(each, table, reference, rows) for each in as_validators(validator)]
     report = merge_reports(reports)
     return report.with_severities(severity) if severity else report
 
@@ -103,7 +103,8 @@ _COMMON = ("not_empty", "column_exists", "reference_schema")
 """The names of our own checks, which are made for each validator."""
 
 
-def _run(validator: Validator, table: Any, reference: Any, sample: int) -> ValidationReport:
+def run_one(validator: Validator, table: Any, reference: Any, sample: int) -> ValidationReport:
+    """Return the report of one validator; `sample` is the number of rows that it checks, 0 for all."""
     try:
         prepared = _prepare(validator, table, reference, sample)
     except InputError as error:
@@ -113,44 +114,6 @@ def _run(validator: Validator, table: Any, reference: Any, sample: int) -> Valid
     facts = [fact for fact in prepared.facts if fact.name != "column_exists" or fact.column not in known]
     rows = prepared.rows if report.rows is None else report.rows
     return replace(report, checks=(*facts, *report.checks), rows=rows, sampled=prepared.sampled)
-
-
-class StreamCheck:
-    """Check the batches of a stream while they pass, in bounded memory.
-
-    Built-in checks take each batch; other validators take a random sample of the rows, the same each time.
-    """
-
-    def __init__(self, validator: Any, reference: Any = None) -> None:
-        from airflow_zen.validation.stream import StreamScan
-
-        members = as_validators(list(validator))
-        suites = [each for each in members if isinstance(each, Suite)]
-        self._others = [each for each in members if not isinstance(each, Suite)]
-        self._reference = reference
-        self._suite = suites[0] if suites else Suite(())
-        self._scan = StreamScan(self._suite.checks, reference, DEFAULT_SAMPLE if self._others else 0)
-
-    def watch(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Iterate over the batches, and check each on its way."""
-        for batch in batches:
-            self._scan.update(batch)
-            yield batch
-
-    def report(self) -> ValidationReport:
-        """Return the report, after the last batch."""
-        scan = self._scan
-        if scan.error:
-            return ValidationReport(self._suite.title, (Check(name="is_table", passed=False, message=scan.error),))
-        reference = None if self._reference is None else _batches(self._reference)
-        facts = [not_empty(scan.rows)]
-        if scan.schema is not None:
-            facts += _column_checks(self._suite, scan.schema, reference.schema if reference else None)
-        suite = ValidationReport(self._suite.title, (*facts, *scan.finish()), scan.rows)
-        others = [_run(each, scan.sample(), self._reference, 0) for each in self._others] if scan.rows else []
-        sampled = min(scan.rows, DEFAULT_SAMPLE)
-        others = [replace(each, rows=scan.rows, sampled=sampled if sampled < scan.rows else None) for each in others]
-        return merge_reports([suite, *others])
 
 
 def _batches(value: Any) -> Any:
@@ -175,13 +138,13 @@ def _prepare(validator: Validator, table: Any, reference: Any, sample: int) -> _
         return _Prepared(table, reference, [] if rows is None else [not_empty(rows)], rows, None)
     batches, other = _batches(table), None if reference is None else _batches(reference)
     rows = batches.rows
-    facts = [not_empty(rows), *_column_checks(validator, batches.schema, other.schema if other else None)]
+    facts = [not_empty(rows), *column_checks(validator, batches.schema, other.schema if other else None)]
     is_sampled = validator.form != "batches" and 0 < sample < rows
     shaped, beside = (None if each is None else _shape(each, validator.form, sample) for each in (batches, other))
     return _Prepared(shaped, beside, facts, rows, sample if is_sampled else None)
 
 
-def _column_checks(validator: Validator, schema: Any, reference: Any) -> Iterator[Check]:
+def column_checks(validator: Validator, schema: Any, reference: Any) -> Iterator[Check]:
     """Yield a failed check for each column that is missing, here or in the reference, or of another kind there."""
     from airflow_zen.validation.tables import data_columns, type_kind, type_text
 

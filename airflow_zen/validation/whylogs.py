@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import structs
 
 from airflow_zen.errors import InputError, ValidationDefinitionError
+from airflow_zen.materializers.base import Materializer, require_exact_type
+from airflow_zen.materializers.previews.html import preview_page
+from airflow_zen.materializers.previews.tables import plain_table
+from airflow_zen.type_names import display_name
 from airflow_zen.validation.base import Form, Validator, not_empty
 from airflow_zen.validation.report import Check, ValidationReport
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+    from whylogs.core import DatasetProfileView
 
 PROFILE = "profile.bin"
 """The file of a report with the profile, as whylogs writes it; `whylogs.read` opens it."""
@@ -107,11 +116,10 @@ class Whylogs(Validator):
             drifted = sum(not check.passed for check in compared)
             metrics = {"drift.columns": float(drifted), "drift.share": drifted / max(1, len(compared))}
             checks += drift
-        rows = int(figures["counts/n"].max()) if len(figures) else 0
         return ValidationReport(
             self.title,
             tuple(checks),
-            rows,
+            _row_count(figures),
             statistics=_statistics(figures),
             metrics=metrics,
             files={PROFILE: view.serialize()},
@@ -159,7 +167,9 @@ class Whylogs(Validator):
         from whylogs.viz.drift.column_drift_algorithms import calculate_drift_scores
 
         scores = calculate_drift_scores(target_view=view, reference_view=reference, with_thresholds=True)
-        for column, score in sorted(scores.items()):
+        for column in sorted(view.get_columns()):
+            # A profile of no rows has no columns, and whylogs leaves them out.
+            score = scores.get(column)
             if score is None:
                 yield _not_compared(column, view, reference)
             elif self.statistic is not None and score["algorithm"] == "ks":
@@ -171,27 +181,76 @@ class Whylogs(Validator):
 
 
 @dataclass(frozen=True)
-class WhylogsReports(Whylogs):
-    """Check the profile in a report of `Whylogs`, or the merged profiles of several, such as those of mapped tasks.
+class WhylogsProfiles(Whylogs):
+    """Check a profile, or several merged into one, such as those of mapped tasks; no table is read again.
 
-    The reference is such a report, or several, too. No table is read again.
+    A profile is a `DatasetProfileView`, as `profile_table` returns it, or the report of `Whylogs`, which holds one. The
+    reference is one or several, too.
     """
 
     form: ClassVar[Form] = "stored"
 
     def check(self, table: Any, reference: Any = None) -> ValidationReport:
-        """Return what `Whylogs` finds in the table that the reports are about; a profile of no rows fails."""
+        """Return what `Whylogs` finds in the table that the profiles are of; a profile of no rows fails."""
         report = super().check(table, reference)
         return structs.replace(report, checks=(not_empty(report.rows or 0), *report.checks))
 
     def _profile(self, value: Any) -> Any:
-        from whylogs.core import DatasetProfileView
-
-        reports = list(value) if isinstance(value, list | tuple) else [value]
-        if not reports or not all(isinstance(each, ValidationReport) and PROFILE in each.files for each in reports):
-            raise InputError("WhylogsReports(…) checks reports of Whylogs, which hold a profile.")
-        views = [DatasetProfileView.deserialize(each.files[PROFILE]) for each in reports]
+        views = [_view(each) for each in (value if isinstance(value, list | tuple) else [value])]
+        if not views:
+            raise InputError("WhylogsProfiles(…) has no profile to check: the list is empty.")
         return reduce(lambda merged, view: merged.merge(view), views)
+
+
+def profile_table(table: ds.Dataset, only: tuple[str, ...] = ()) -> DatasetProfileView:
+    """Return the profile of a stored table, which is read batch by batch; `only` are its columns, all by default."""
+    from airflow_zen.validation.tables import to_batches
+
+    return Whylogs(only=only)._profile(to_batches(table))  # noqa: SLF001 - in this file
+
+
+class ProfileMaterializer(Materializer):
+    """Save a profile of whylogs as `profile.bin`, which `whylogs.read` opens."""
+
+    types = ("whylogs.core.view.dataset_profile_view.DatasetProfileView",)
+    encoding = "whylogs.profile@1"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write the profile."""
+        require_exact_type(value, *self.types)
+        (directory / PROFILE).write_bytes(value.serialize())
+        figures = value.to_pandas()
+        return {"shape": f"profile of {_row_count(figures):,} rows, {len(figures)} columns"}
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the profile."""
+        return _deserialized((directory / PROFILE).read_bytes())
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show figures of each column."""
+        rows = [[name, *map(found.get, _FIGURES)] for name, found in _statistics(value.to_pandas()).items()]
+        return preview_page(value, summary, [plain_table(["column", *_FIGURES], rows)])
+
+
+def _view(value: Any) -> DatasetProfileView:
+    if isinstance(value, ValidationReport) and PROFILE in value.files:
+        return _deserialized(value.files[PROFILE])
+    if type(value).__name__ != "DatasetProfileView":
+        raise InputError(
+            f"WhylogsProfiles(…) checks profiles of whylogs, and reports of Whylogs, which hold one; got "
+            f"{display_name(type(value))}."
+        )
+    return value
+
+
+def _deserialized(content: bytes) -> DatasetProfileView:
+    from whylogs.core import DatasetProfileView
+
+    return DatasetProfileView.deserialize(content)
+
+
+def _row_count(figures: Any) -> int:
+    return int(figures["counts/n"].max()) if len(figures) else 0
 
 
 def _drift_check(column: str, method: str, value: float, threshold: float, *, below: bool) -> Check:

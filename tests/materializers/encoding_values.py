@@ -53,6 +53,13 @@ class Written:
         return not self.needs or find_spec(self.needs) is not None
 
 
+def _profile() -> Any:
+    import pandas as pd
+    import whylogs
+
+    return whylogs.log(pandas=pd.DataFrame({"x": X[:, 0]})).view()
+
+
 def _file() -> Path:
     path = Path(tempfile.mkdtemp()) / "note.txt"
     path.write_text("a\n")
@@ -307,6 +314,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
         "pickled": Written(_drawing, "matplotlib", pickled=True),
     },
     "xarray.npy@1": {"dataset": Written(_dataset, "xarray")},
+    "whylogs.profile@1": {"numbers": Written(_profile, "whylogs")},
     "geopandas.wkb@1": {"places": Written(_places, "geopandas")},
 }
 

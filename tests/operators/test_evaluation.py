@@ -138,6 +138,8 @@ def test_alias_without_a_registry_has_a_way_out():
         ({"baseline": "champion"}, StepDefinitionError, "name@alias"),
         ({"baseline": LinearRegression()}, StepDefinitionError, "name@alias"),
         ({"task": "clustering"}, StepDefinitionError, "clustering"),
+        ({"groups": "x"}, StepDefinitionError, "task='ranking'"),
+        ({"sample": -1}, StepDefinitionError, "number of rows"),
         ({"resamples": 3}, StepDefinitionError, "at least 100"),
         ({"max_bytes": 1.5}, StepDefinitionError, "number of bytes"),
         ({"max_latency": 0}, StepDefinitionError, "number of seconds"),
@@ -178,11 +180,12 @@ def test_serialized_dag_is_the_same_each_time():
     assert " at 0x" not in str(made[0])
 
 
-def test_size_and_latency_have_limits():
-    """The size is that of the model's artifact; a model that is too large or too slow fails."""
-    run = run_dag(pipeline(lambda: evaluate(fit(["x"]), table(), "delay", max_bytes=100, max_latency=60)))
+def test_size_and_latency_have_limits_and_a_large_table_is_sampled():
+    """The size is that of the model's artifact; a model that is too large or too slow fails; a sample of rows is said."""
+    run = run_dag(pipeline(lambda: evaluate(fit(["x"]), table(), "delay", max_bytes=100, max_latency=60, sample=50)))
     report = load(run.xcom("evaluate_fit"))
     assert [check.title for check in report.failures] == ["size"]
+    assert (report.rows, report.sampled) == (len(flights()), 50)
     assert report.check("size").value == run.xcom("fit")["size"]
     assert 0 < report.metrics["latency.p50"] <= report.metrics["latency.p95"] < 60
 

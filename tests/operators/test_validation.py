@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import pandas as pd
 import pytest
-from airflow.sdk import task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import task, task_group
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.comms import SkipDownstreamTasks
 
 from airflow_zen import (
@@ -30,12 +30,15 @@ from airflow_zen import (
 )
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import StepDefinitionError, ValidationDefinitionError
+from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.runs.step_run import StepRunId, StepState
 from airflow_zen.runtimes import Python
+from airflow_zen.validation import run as run_module
 from tests.airflow_version import DagSerialization
 from tests.calls import record_call, recorded_calls
 from tests.harness import DagRunResult, run_dag
 from tests.operators.pipelines import pipeline
+from tests.validation.environments import write_distribution
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -150,6 +153,46 @@ def test_function_of_the_user_is_a_validator_whose_code_is_in_the_key(monkeypatc
     assert len(recorded_calls()) == 2
 
 
+class OnlySmall:
+    """A validator of a user as a class."""
+
+    def check(self, table: pd.DataFrame, reference: pd.DataFrame | None = None) -> ValidationReport:
+        return ValidationReport("class", [Check(name="rows", passed=len(table) < 3, failing=len(table))])
+
+
+def checked(mark: Artifact) -> Any:
+    """Return a step whose output has a mark."""
+
+    def declared(table):
+        return table
+
+    declared.__annotations__ = {"table": pd.DataFrame, "return": Annotated[pd.DataFrame, mark]}
+    return ml_step(declared)
+
+
+def test_own_validators_in_each_form(tmp_path, monkeypatch):
+    """A function, a class and an entry point of the user validate as a step, as an operator, and declared on an output."""
+    write_distribution(tmp_path, "company_rules_module:Rules")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run_module.entry_point_validators.cache_clear()
+    validators = {"function": only_small, "class": OnlySmall, "entry_point": "company"}
+
+    def build():
+        table = flights()
+        for name, validator in validators.items():
+            checked(Artifact(name, checks=[validator], on_failure="warn")).override(task_id=f"declared_{name}")(table)
+            validate(table, validator, on_failure="warn", task_id=f"step_{name}")
+            ValidateOperator(task_id=f"operator_{name}", table=table, validator=validator, on_failure="warn")
+
+    run = run_dag(pipeline(build))
+    assert set(run.states.values()) == {"success"}
+    for name in validators:
+        reports = [load(run.xcom(f"{form}_{name}")) for form in ("step", "operator")]
+        reports.append(artifact(f"{name}.checks").load())
+        assert [report.passed for report in reports] == [name != "class"] * 3
+        assert len({report.checks for report in reports}) == 1
+
+
 def test_warn_goes_on():
     """With `warn` the task succeeds, and the report says what failed."""
     run = run_dag(pipeline(lambda: validate(flights(), SUITE, on_failure="warn") >> good()))
@@ -205,15 +248,63 @@ def test_mapped_operator_checks_each_table():
     assert [load(run.xcom("v", map_index=at)).passed for at in range(3)] == [True, True, False]
 
 
+@task_group
+def checked_group(worst: float) -> None:
+    validate(flights(worst), SUITE, on_failure="skip") >> good()
+
+
+@ml_step
+def skipping(worst: float) -> Annotated[pd.DataFrame, Artifact("s", checks=[NotNull("delay")], on_failure=["alert"])]:
+    return pd.DataFrame({"delay": [worst]})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ValidateOperator.partial(task_id="v", validator=SUITE, on_failure="skip").expand(table=[clean()]),
+        lambda: checked_group.expand(worst=[1.0, 2.0]),
+        lambda: skipping.expand(worst=[1.0, 2.0]),
+        lambda: MLStepOperator.partial(task_id="v", python_callable=skipping.function).expand(op_args=[[1.0]]),
+    ],
+    ids=["operator", "task group", "declared checks", "operator of a function"],
+)
+def test_mapped_task_cannot_skip_others(build):
+    """A mapped task whose failure is to skip tasks, which Airflow does not do, is refused with the way out."""
+    with pytest.raises(StepDefinitionError, match="raise AirflowSkipException"):
+        pipeline(build)
+
+
+def test_step_after_a_mapped_check_skips_itself():
+    """The way out of a mapped check that is to skip tasks: the next step skips itself by its report."""
+
+    @ml_step
+    def after(report: ValidationReport) -> float:
+        if not report.passed:
+            raise AirflowSkipException("The checks failed.")
+        return 1.0
+
+    def build():
+        reports = ValidateOperator.partial(task_id="v", validator=SUITE[1], on_failure="warn").expand(
+            table=flights.expand(worst=[1.0, 700.0])
+        )
+        after.expand(report=reports.output)
+
+    run = run_dag(pipeline(build))
+    assert [run.task("after", map_index=at).state for at in range(2)] == ["success", "skipped"]
+
+
 def test_reference_is_an_artifact():
-    """A reference is another artifact; a version of a named one selects what it is when the task runs."""
+    """A reference is another artifact; a tag of a named one selects the version that has it when the task runs."""
 
     @ml_step
     def other() -> Annotated[pd.DataFrame, Artifact("other")]:
         return pd.DataFrame({"delay": ["late"]})
 
     run_dag(pipeline(other))
-    run = run_dag(pipeline(lambda: validate(clean(), SameSchema(), reference=Artifact("other").latest())), run_id="r2")
+    names = open_stack().names
+    names.tag("other", names.get("other").version, "champion")
+    reference = Artifact("other").tagged("champion")
+    run = run_dag(pipeline(lambda: validate(clean(), SameSchema(), reference=reference)), run_id="r2")
     (failure,) = load(run.xcom("validate_clean")).failures[-1:]
     assert (failure.title, failure.observed, "string" in failure.expected) == ("same_schema(delay)", "double", True)
 
@@ -259,6 +350,7 @@ def test_task_ids_are_those_of_the_table():
     ("arguments", "error", "message"),
     [
         ({"table": 3}, StepDefinitionError, "takes the output of a step"),
+        ({"table": pd.DataFrame({"a": range(50)})}, StepDefinitionError, r"got a DataFrame\. "),
         ({"validator": SameSchema()}, StepDefinitionError, "reference="),
         ({"validator": []}, ValidationDefinitionError, "empty"),
         ({"validator": 3}, ValidationDefinitionError, "built-in check"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ from airflow_zen.validation.checks import (
     Unique,
 )
 from airflow_zen.validation.report import Check, ValidationReport
-from airflow_zen.validation.run import StreamCheck, run_validator
+from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.stream_check import StreamCheck
 
 RNG = np.random.default_rng(0)
 ROWS = 200_000
@@ -79,11 +80,11 @@ def test_failing_rows_are_those_of_pandas(check: TableCheck) -> None:
 
 
 @pytest.mark.parametrize("check", EXPECTED, ids=lambda check: f"{check.name}-{'-'.join(check.columns())}")
-def test_batches_of_any_size_give_the_same(check: TableCheck) -> None:
+def test_batches_of_any_size_give_the_same(check: TableCheck, tmp_path: Path) -> None:
     """A stream of uneven batches is found to have the failing rows of the whole table."""
     table = LARGE.head(5000)
     ends = [0, 1, 2, 1000, 1000, 4999, 5000]
-    stream = StreamCheck([check])
+    stream = StreamCheck([check], tmp_path / "s")
     parts = (table.iloc[start:end] for start, end in itertools.pairwise(ends))
     assert sum(map(len, stream.watch(parts))) == 5000
     assert only(stream.report()) == run(check, table)
@@ -264,33 +265,9 @@ def test_checks_that_no_table_meets_are_refused(make: Any) -> None:
         make()
 
 
-def test_stream_without_tables_is_a_failed_check() -> None:
+def test_stream_without_tables_is_a_failed_check(tmp_path: Path) -> None:
     """A stream of other values, or of nothing, fails without an error."""
     for values in ([{"a": 1}], []):
-        stream = StreamCheck([NotNull("a")])
+        stream = StreamCheck([NotNull("a")], tmp_path / "s")
         assert [*stream.watch(iter(values))] == values
         assert not stream.report().passed
-
-
-def test_sample_of_a_stream_is_random_and_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A validator that needs a table gets a sample of the stream's rows, in their order, and the report says so."""
-    monkeypatch.setattr("airflow_zen.validation.run.DEFAULT_SAMPLE", 100)
-    seen: list[Any] = []
-
-    def keep(table: pd.DataFrame) -> ValidationReport:
-        seen.append(table)
-        return ValidationReport("keep", [Check(name="kept", passed=True)])
-
-    def batches() -> Iterator[pd.DataFrame]:
-        return (pd.DataFrame({"n": range(start, start + 90)}) for start in range(0, 900, 90))
-
-    for _ in range(2):
-        stream = StreamCheck([keep])
-        list(stream.watch(batches()))
-        report = stream.report()
-    assert (report.rows, report.sampled) == (900, 100)
-    numbers = [table["n"].tolist() for table in seen]
-    assert numbers[0] == numbers[1] == sorted(numbers[0])
-    assert len(set(numbers[0])) == 100
-    assert max(numbers[0]) > 800
-    assert min(numbers[0]) < 100

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
 from airflow_zen import Check, Threshold, ValidationReport
@@ -57,6 +57,74 @@ def test_metrics_of_numbers_and_of_more_classes() -> None:
     report = evaluate(task_type="ranking", metrics=["ndcg", "roc_auc"])
     scores = MODEL.predict_proba(FEATURES)[:, 1]
     assert report.metrics["ndcg"] == pytest.approx(sk.ndcg_score([TABLE["late"]], [scores]))
+
+
+QUERIES = pd.DataFrame({"x": GENERATOR.normal(size=300), "query": np.repeat(np.arange(30), 10)}).assign(
+    relevance=lambda frame: (frame.x + GENERATOR.normal(size=300)).clip(0, 3).round()
+)
+RANKER = LinearRegression().fit(QUERIES[["x"]], QUERIES["relevance"])
+RANDOM = DummyRegressor().fit(QUERIES[["x"]], QUERIES["relevance"])
+
+
+def test_groups_are_ranked_apart() -> None:
+    """With groups, NDCG is the mean of the groups', the bootstrap draws groups, and the importance is of the same metric."""
+    options = {"task_type": "ranking", "groups": "query", "baseline": RANDOM, "slices": ["query"]}
+    report = evaluate(RANKER, QUERIES, "relevance", **options)
+    scores = RANKER.predict(QUERIES[["x"]])
+    each = [
+        sk.ndcg_score([part["relevance"]], [scores[part.index]]) - sk.ndcg_score([part["relevance"]], [np.ones(10)])
+        for _, part in QUERIES.groupby("query")
+    ]
+    assert report.metrics["gain.ndcg"] == pytest.approx(np.mean(each))
+    generator = np.random.default_rng(0)
+    drawn = [np.mean(np.array(each)[generator.integers(0, 30, size=30)]) for _ in range(200)]
+    ends = np.quantile(drawn, [0.025, 0.975])
+    assert [report.metrics["gain.low.ndcg"], report.metrics["gain.high.ndcg"]] == pytest.approx(list(ends))
+    assert report.plots[-1].title.startswith("Permutation importance: loss of ndcg")
+    assert report.plots[-1].bars[0][1] > 0.05
+    missing = evaluate(RANKER, QUERIES, "relevance", task_type="ranking", groups="gone")
+    assert [check.title for check in missing.failures] == ["column_exists(gone)"]
+
+
+@pytest.mark.parametrize("size", [400, 90], ids=["whole", "batches"])
+def test_large_table_is_sampled(size: int) -> None:
+    """Of a larger table a random sample is evaluated, the same whether it comes whole or in batches; the report says so."""
+    parts = [TABLE.iloc[start : start + size] for start in range(0, 400, size)]
+    seen: list[pd.DataFrame] = []
+    report = evaluate(table=iter(parts), sample=100, checks=[lambda model, table: bool(seen.append(table) or True)])
+    assert (report.rows, report.sampled, str(report).endswith("400 rows (100 checked)")) == (400, 100, True)
+    assert report.metrics == evaluate(table=TABLE, sample=100).metrics
+    assert report.metrics["roc_auc"] == evaluate(table=seen[0]).metrics["roc_auc"]
+    assert list(seen[0].index) == sorted(set(seen[0].index))
+    assert (seen[0].index.min() < 40, seen[0].index.max() > 360, len(seen[0])) == (True, True, 100)
+    assert evaluate(table=iter(parts)) == evaluate(table=TABLE)
+
+
+def test_stream_without_rows_fails() -> None:
+    """No batch, and a batch without rows, is the failed check of an empty table."""
+    for parts in ([], [TABLE.head(0)]):
+        assert [check.title for check in evaluate(table=iter(parts)).failures] == ["not_empty"]
+
+
+@pytest.mark.ml
+def test_shap_importance_where_shap_is_installed() -> None:
+    """Where shap is installed, the mean absolute SHAP values of a linear and of an unknown model are plotted."""
+    pytest.importorskip("shap")
+
+    class Doubled:
+        """A model that shap does not know."""
+
+        def predict(self, features: pd.DataFrame) -> Any:
+            return 2 * GOOD.predict(features[["x", "y"]])
+
+    linear, other = (evaluate(model, NUMBERS, "delay").plots[-1] for model in (GOOD, Doubled()))
+    rows = np.sort(np.random.default_rng(0).choice(400, 200, replace=False))
+    sample = NUMBERS[["x", "y"]].iloc[rows]
+    expected = (GOOD.coef_ * (sample - sample.mean())).abs().mean()
+    assert linear.title == "SHAP importance: mean absolute value, LinearExplainer, 200 rows"
+    assert dict(linear.bars) == pytest.approx(expected.to_dict(), rel=0.2)
+    assert "LinearExplainer" not in other.title
+    assert dict(other.bars)["x"] == pytest.approx(2 * dict(linear.bars)["x"], rel=0.2)
 
 
 def test_thresholds_are_limits_in_the_direction_of_the_metric() -> None:

@@ -29,6 +29,10 @@ class Coerced(pp.DataFrameModel):
     number: int = pp.Field(ge=1, coerce=True)
 
 
+class Warned(pp.DataFrameModel):
+    number: int = pp.Field(lt=100, coerce=True, raise_warning=True)
+
+
 class PolarsDelays(pap.DataFrameModel):
     dep_delay: float = pap.Field(le=600)
 
@@ -61,6 +65,14 @@ def test_coercion_of_the_model_is_applied() -> None:
     assert frame["number"].tolist() == [1, 2]
     with pytest.raises(OutputError, match=r"coerce_dtype\(number\)"):
         coerce(pd.DataFrame({"number": ["1", "b"]}), DataFrame[Coerced], ValuePath("table"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_check_that_warns_is_logged_without_the_values(caplog: pytest.LogCaptureFixture) -> None:
+    """A failed check with `raise_warning` lets the converted frame pass, and is one line in the log."""
+    frame = coerce(pd.DataFrame({"number": [str(n) for n in range(500)]}), DataFrame[Warned], ValuePath("table"))
+    assert frame["number"].tolist() == list(range(500))
+    assert [record.getMessage() for record in caplog.records] == ["less_than(number) fails in 400 rows of Warned"]
 
 
 def test_frames_of_polars() -> None:

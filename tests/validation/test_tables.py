@@ -21,6 +21,7 @@ from airflow_zen.validation.checks import InRange, NotNull, TableCheck
 from airflow_zen.validation.report import Check
 from airflow_zen.validation.run import run_validator
 from airflow_zen.validation.scan import Batch, Scan
+from tests.validation.environments import write_distribution
 
 _HEAVY = ("numpy", "pandas", "pyarrow", "polars", "mlflow")
 
@@ -67,19 +68,6 @@ def test_table_larger_than_memory_is_read_batch_by_batch(tmp_path: Path) -> None
     assert (report.passed, report.rows) == (True, rows)
     assert len(PEAKS) >= rows / 65_536
     assert max(PEAKS) - before < size / 4
-
-
-def write_distribution(folder: Path, target: str) -> None:
-    info = folder / "company_rules-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: company-rules\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{run.ENTRY_POINT_GROUP}]\ncompany = {target}\n")
-    (folder / "company_rules_module.py").write_text(
-        "from airflow_zen import Check, ValidationReport\n"
-        "class Rules:\n"
-        "    def check(self, table, reference=None):\n"
-        "        return ValidationReport('company', [Check(name='rows', passed=len(table) > 1)])\n"
-    )
 
 
 @pytest.fixture
