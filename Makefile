@@ -6,8 +6,8 @@ DAGS := dags_examples
 PYTHON_VERSIONS := 3.11 3.12 3.13
 AIRFLOW_VERSIONS := 3.1 3.2
 VERSION := $(AIRFLOW_VERSIONS) 3.3
-# One more than the cores of a CI machine: tests wait for servers and processes in part of their time.
-PYTEST_WORKERS := 3
+# More than the cores of a CI machine: tests wait for servers and processes in most of their time. Each takes 1 GB of memory.
+PYTEST_WORKERS := 5
 ARGS :=
 # Airflow's own command line, with a home of its own: the stack's services have theirs under STACK.
 ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen

@@ -20,7 +20,7 @@ from tests.servers.airflow_api import AirflowApi
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-PARTS = 30
+PARTS = 16
 WORKERS = {"worker": "default,sums", "worker-2": "default"}
 # Nobody wants to wait: seconds for a lost worker's tasks where a deployment waits for minutes.
 SHORT_TIMEOUTS = {"LOST_AFTER": "12", "QUEUED_AT_MOST": "60"}

@@ -286,8 +286,9 @@ def test_two_writers(search, without_notices, kind, inline):
 
 
 # Kind, writers, whether the artifact is one object, and preemptions.
-_BOUNDED = [("local", 2, True, 2), ("memory", 2, True, 2), ("obstore-moto", 2, True, 1)]
+_BOUNDED = [("local", 2, True, 2), ("memory", 2, True, 2)]
 _LONGER = [
+    ("obstore-moto", 2, True, 1),
     ("local", 2, False, 3),
     ("memory", 2, False, 4),
     ("obstore-moto", 2, True, 2),

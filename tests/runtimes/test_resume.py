@@ -3,6 +3,7 @@
 import pytest
 
 from airflow_zen import load
+from tests.runtimes.conftest import RUNTIMES
 
 _FILE = """
 from pathlib import Path
@@ -42,8 +43,20 @@ RESUMES = {
 }
 
 
+# Airflow's part is the same in each runtime: each is resumed in one way, and the task's own process in all.
+_WAYS = {
+    "in-process": [*RESUMES],
+    "python": ["clear"],
+    "virtualenv": ["trigger"],
+    "docker": ["retry"],
+    "kubernetes": ["clear"],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("resume", RESUMES)
+@pytest.mark.parametrize(
+    ("small", "resume"), [(name, way) for name in RUNTIMES for way in _WAYS[name]], indirect=["small"]
+)
 def test_a_half_finished_run_is_resumed(run_file, small, root, resume):
     """A retry, a clear of what failed, and a new run compute what is missing, of a mapped step too, and nothing else."""
     # Containers have the artifact root.

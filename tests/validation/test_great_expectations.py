@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import great_expectations as gx
 import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
@@ -30,6 +29,9 @@ SUITE: list[dict[str, Any]] = [
 
 def by_hand(frame: Any) -> list[dict[str, Any]]:
     """Return the results that Great Expectations has for the suite, by type and column."""
+    # Seconds, which each worker of the tests would spend.
+    import great_expectations as gx
+
     context = gx.get_context(mode="ephemeral")
     batch = context.data_sources.add_pandas("p").add_dataframe_asset("a").add_batch_definition_whole_dataframe("b")
     suite = context.suites.add(gx.ExpectationSuite(name="s", expectations=[dict(each) for each in SUITE]))
@@ -64,6 +66,8 @@ def test_sample_keeps_the_labels_of_rows() -> None:
 
 def test_a_suite_has_several_forms(tmp_path: Path) -> None:
     """A suite object, its dict, its list of expectations and a JSON file beside the code are the same validator."""
+    import great_expectations as gx
+
     whole = {"name": "s", "expectations": SUITE}
     suite = gx.ExpectationSuite(name="s", expectations=[dict(each) for each in SUITE])
     (tmp_path / "suite.json").write_text(json.dumps(whole))

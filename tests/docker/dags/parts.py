@@ -56,5 +56,5 @@ def parts(count: int):
     many()
 
 
-parts(30)
+parts(16)
 parts(200)

@@ -4,9 +4,12 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.lineage.mlflow.test_fluent import go, process, runs  # noqa: F401 - fixtures
+from tests.lineage.mlflow.test_fluent import AWAY, THERE, go, process, runs  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+
+# What a library logs takes the same way in both cases: each is tried in one.
+there, away = (pytest.mark.parametrize("go", [case], indirect=True) for case in (THERE, AWAY))
 
 _DATA = """
 import warnings
@@ -64,6 +67,7 @@ def models(client, run):
     return [model.name for model in client.search_logged_models([run.info.experiment_id], search)]
 
 
+@away
 def test_sklearn(go, step_run, client):  # noqa: F811
     """The first fit is in the step's run; a later search is a run under it, with its trials below."""
     go(
@@ -84,6 +88,7 @@ mlflow.sklearn.autolog(disable=True)
     assert {trial.data.params["C"] for trial in trials} == {"1", "2"}
 
 
+@there
 def test_all_libraries(go, step_run):  # noqa: F811
     """`mlflow.autolog()` for all libraries at once logs what is fitted into the step's run."""
     go(
@@ -119,6 +124,7 @@ mlflow.evaluate(info.model_uri, X.assign(y=y), **options)
 
 
 @pytest.mark.ml
+@away
 def test_boosters(go, step_run, client):  # noqa: F811
     """XGBoost's values, its model and its pictures are in the step's run, and LightGBM's in a run under it."""
     go(
@@ -142,6 +148,7 @@ mlflow.lightgbm.autolog(disable=True)
 
 
 @pytest.mark.ml
+@there
 def test_optuna(go, step_run):  # noqa: F811
     """Each trial of Optuna's callback is a run under the step's, whatever experiment the callback asks for."""
     find_library("optuna_integration")
@@ -161,6 +168,7 @@ mlflow.log_metric("best", study.best_value)
 
 
 @pytest.mark.ml
+@away
 def test_lightning(go, step_run, client):  # noqa: F811
     """Autologging of Lightning is in the step's run, and Lightning's own logger has a run under it."""
     find_library("lightning")
@@ -181,6 +189,7 @@ lightning.Trainer(logger=logger, **trainer).fit(Line(), batches)
 
 
 @pytest.mark.ml
+@there
 def test_keras(go, step_run):  # noqa: F811
     """Autologging of Keras writes the metrics of each epoch into the step's run."""
     find_library("keras")
@@ -201,6 +210,7 @@ mlflow.tensorflow.autolog(disable=True)
 
 
 @pytest.mark.ml
+@away
 def test_transformers(go, step_run):  # noqa: F811
     """The callback of Hugging Face's Trainer logs into the step's run or under it."""
     find_library("transformers")

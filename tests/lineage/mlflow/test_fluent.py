@@ -15,6 +15,8 @@ from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
+THERE, AWAY = "MLflow is there", "MLflow is away and comes back"
+
 
 @dataclass(frozen=True)
 class Logged:
@@ -207,6 +209,14 @@ CASES = {
     ),
 }
 
+# These start interpreters, which import MLflow in seconds, and all speak with the step's relay: each in one way.
+_PROGRAMS = {
+    "processes": AWAY,
+    "a script that the step starts": THERE,
+    "a program of an environment without this package": AWAY,
+    "a program that is given the address": AWAY,
+}
+
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
@@ -220,12 +230,12 @@ def process(tmp_path_factory):
     assert list(directory.iterdir()) == []
 
 
-@pytest.fixture(params=["MLflow is there", "MLflow is away and comes back"])
+@pytest.fixture(params=[THERE, AWAY])
 def go(request, server, process, root, dag_id, new_recorder, records):
     """Run code as a step's function, and deliver to MLflow what is owed; return the code's `seen`."""
 
     def run(code, dag_id=dag_id, **options):
-        uri = server.uri if request.param == "MLflow is there" else f"http://127.0.0.1:{free_port()}"
+        uri = server.uri if request.param == THERE else f"http://127.0.0.1:{free_port()}"
         process.stdin.write(json.dumps([uri, root, dag_id, "import mlflow\n" + dedent(code), options]) + "\n")
         process.stdin.flush()
         _, delivered, error, seen = json.loads(process.stdout.readline())
@@ -255,7 +265,11 @@ def logged(run, runs):
     return Logged(own, params, under)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("go", "case"),
+    [(server, case) for case in CASES for server in (THERE, AWAY) if _PROGRAMS.get(case, server) == server],
+    indirect=["go"],
+)
 def test_fluent_api(go, runs, dag_id, case):
     """Each run and value is in or under the step's run, which keeps its name; no run is elsewhere or left open."""
     code, expected = CASES[case]
