@@ -85,7 +85,7 @@ class Target(msgspec.Struct, frozen=True):
     def key(self, request: DeploymentRequest) -> str:
         """Return the identity of what would serve: a deployment with the same key is already what is asked for."""
         parts = [repr(self), request.model, request.version, request.digest, request.token, request.log_predictions]
-        return sha256(msgspec.json.encode([*parts, request.requirements])).hexdigest()[:16]
+        return sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
     def find_current(self, request: DeploymentRequest) -> Deployment | None:
         """Return the deployment of the request's name if it serves with the request's key already; else None.

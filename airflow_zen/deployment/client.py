@@ -164,10 +164,9 @@ def start_service(directory: Path) -> ServiceAddress:
             return found
         log.info("Starting the deployment service in %s", directory)
         environment = {name: value for name, value in os.environ.items() if not _OF_THE_TASK.fullmatch(name)}
-        command = [sys.executable, "-m", "airflow_zen.deployment.service", str(directory)]
         with (directory / LOG_FILE).open("ab") as output:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-            child = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
+            child = subprocess.Popen(service_command(directory), env=environment, start_new_session=True, **streams)
         deadline = time.monotonic() + _START_LIMIT
         while child.poll() is None and time.monotonic() < deadline:
             if found := find_service(directory):
@@ -175,6 +174,11 @@ def start_service(directory: Path) -> ServiceAddress:
             time.sleep(0.1)
     tail = read_tail(directory / LOG_FILE, 30)
     raise DeploymentFailed(f"The deployment service in {directory} does not start. The end of its log:\n{tail}")
+
+
+def service_command(directory: Path) -> list[str]:
+    """Return the command of the service of a directory."""
+    return [sys.executable, "-m", "airflow_zen.deployment.service", str(directory)]
 
 
 def _is_running(address: ServiceAddress) -> bool:

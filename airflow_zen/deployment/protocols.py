@@ -92,6 +92,16 @@ def decode_predictions(answer: Any) -> list[Any]:
     raise InputError(f"An answer has predictions or outputs, got {_shown(answer)}.")
 
 
+def plain_predictions(predictions: Any) -> list[Any]:
+    """Return what a model returned as nested lists of JSON values, one of each row."""
+    if hasattr(predictions, "to_numpy"):
+        predictions = predictions.to_numpy()
+    if isinstance(predictions, Mapping):
+        return _nested({name: plain_predictions(values) for name, values in predictions.items()})
+    found: list[Any] = _plain(predictions.tolist() if hasattr(predictions, "tolist") else [*predictions])
+    return found
+
+
 def compare_predictions(expected: Any, answer: Any, tolerance: float = 1e-6) -> str:
     """Return the first difference between expected predictions and an answer in words, empty without any.
 

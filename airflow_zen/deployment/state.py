@@ -86,3 +86,8 @@ def read_address(directory: Path) -> ServiceAddress | None:
         return decode((directory / SERVICE_FILE).read_bytes(), ServiceAddress)
     except FileNotFoundError:
         return None
+
+
+def has_deployments(directory: Path) -> bool:
+    """Whether a service is to serve something in this directory."""
+    return any(re.fullmatch(NAME, file.stem) for file in directory.glob("*.json"))

@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from airflow_zen.deployment.client import find_service, service_command
+from airflow_zen.deployment.state import has_deployments
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack.processes import MARK_VARIABLE, Process
@@ -134,6 +136,7 @@ def _airflow_options(layout: Layout) -> dict[str, str]:
         # Halves the wait between two short tasks, for a few percent of one core.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
+        "ZEN__DEPLOYMENTS_DIR": str(layout.deployments),
         # Processes that know nothing but AIRFLOW_HOME have the password from here.
         "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_uri,
         **load_or_create_secrets(layout.directory / "secrets.json", _new_secrets),
@@ -204,9 +207,18 @@ MLFLOW = Service(
 S3 = Service("s3", local_s3.server_command, lambda layout, _process: local_s3.is_ready(layout))
 
 
+DEPLOYMENTS = Service(
+    "deployments",
+    lambda layout: service_command(layout.deployments),
+    lambda layout, _: find_service(layout.deployments),
+)
+"""Serves what was deployed before the stack ended; the first deployment of a stack starts it itself."""
+
+
 def services_of(layout: Layout) -> tuple[Service, ...]:
     """Return the services of a stack in the order of their start."""
-    return (*((S3,) if layout.s3_server else ()), MLFLOW, *AIRFLOW_SERVICES)
+    deployments = (DEPLOYMENTS,) if has_deployments(layout.deployments) else ()
+    return (*((S3,) if layout.s3_server else ()), MLFLOW, *deployments, *AIRFLOW_SERVICES)
 
 
 class HttpError(ZenError, ConnectionError):

@@ -73,6 +73,11 @@ class Layout(msgspec.Struct, frozen=True):
         """Password of the stack's only user, in Airflow and in MLflow."""
         return msgspec.json.decode(self.airflow_passwords.read_bytes(), type=dict[str, str])[AIRFLOW_USER]
 
+    @property
+    def deployments(self) -> Path:
+        """Directory of the deployment service."""
+        return self.directory / "deployments"
+
     def log(self, name: str) -> Path:
         """Return the log file of a service."""
         return self.directory / "logs" / f"{name}.log"

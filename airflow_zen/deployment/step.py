@@ -1,0 +1,191 @@
+"""What a deployment does in the task: the model's directory, the predictions in this process, the target, the tags."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from airflow_zen.deployment.base import Deployment, DeploymentRequest, Target
+from airflow_zen.deployment.protocols import Rows, plain_predictions
+from airflow_zen.errors import DeploymentFailed, SettingsError, log_errors
+from airflow_zen.lineage.mlflow.models import completed_files
+from airflow_zen.model_files import MLMODEL_FILE
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.stack import Stack
+
+log = logging.getLogger("airflow_zen.deployment")
+
+SMOKE_TEST_ROWS = 100
+"""The number of rows that a server predicts before it gets traffic, at most."""
+
+_OWN_PACKAGE = "airflow-provider-zen"
+_EXAMPLE_ROWS = 5
+
+
+class DeploymentOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment is made with, beside its target: the request's fields that are known when the task starts.
+
+    token_conn_id: the Airflow connection whose password clients send as a bearer token.
+    """
+
+    name: str
+    model: str
+    version: str = ""
+    owner: str = ""
+    stack: str = ""
+    token_conn_id: str = ""
+    log_predictions: bool = True
+
+
+def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: DeploymentOptions) -> Deployment:
+    """Deploy the model of a ref on a target; return what serves, which may be what has served before.
+
+    rows: a table or array whose first rows the smoke test predicts, None for no smoke test.
+    """
+    from airflow_zen.config.settings import Settings, open_stack
+
+    stack = open_stack(Settings.read(options.stack), lineage=False)
+    environment = _environment_of(ref, stack)
+    request = _make_request(ref, options)
+    if current := target.find_current(request):
+        log.info("Version %s of %r is served already by %s: nothing to do.", current.version, current.model, target)
+        return current
+    with stack.scratch_directory() as scratch:
+        head = rows if rows is None else _head(rows)
+        directory = prepare_model(ref, stack, scratch, environment, head)
+        request = replace(request, directory=directory, requirements=_pins(environment, directory))
+        if head is not None:
+            request = replace(request, rows=Rows.from_value(head), expected=predict_in_process(directory, head))
+        deployed = target.deploy(request, stack)
+    _tag_version(deployed, options)
+    log.info("%s serves version %s of %r at %s", target, deployed.version, deployed.model, deployed.predict_url)
+    return deployed
+
+
+def prepare_model(ref: ArtifactRef, stack: Stack, into: Path, environment: Mapping[str, Any], rows: Any) -> Path:
+    """Return the model's files in a directory of their own, with its versions pinned, and with a signature if it has none.
+
+    rows: what the signature is made of.
+    """
+    directory = stack.store.get(ref, into, private=True)
+    mlmodel = directory / MLMODEL_FILE
+    if not mlmodel.exists():
+        raise DeploymentFailed(
+            f"{ref.name or ref.digest[:12]!r} is {ref.type}, and no MLflow Model. Deploy a model that is stored as one "
+            "(docs/steps.md), or return airflow_zen.MLflowModel(directory) from its step."
+        )
+    if "python_function" not in mlmodel.read_text(encoding="utf-8"):
+        raise DeploymentFailed(f"{ref.type} has no MLflow flavor that predicts, so that no server can load it.")
+    for name, content in completed_files(mlmodel.read_text(encoding="utf-8"), environment, _describe(rows)).items():
+        (directory / name).write_bytes(content)
+    return directory
+
+
+def predict_in_process(directory: Path, rows: Any) -> list[Any]:
+    """Return the predictions of an MLflow Model in this process, as JSON. Raises `DeploymentFailed` where it has none."""
+    import mlflow.pyfunc
+
+    try:
+        return plain_predictions(mlflow.pyfunc.load_model(str(directory)).predict(rows))
+    except Exception as error:
+        raise DeploymentFailed(
+            f"The model does not predict the rows of the smoke test in this process: {error} Pass the table that the model "
+            "was trained on, without the target. Where its library is not installed beside Airflow, pass no rows."
+        ) from error
+
+
+def _make_request(ref: ArtifactRef, options: DeploymentOptions) -> DeploymentRequest:
+    return DeploymentRequest(
+        name=options.name,
+        model=options.model,
+        version=options.version or ref.digest[:12],
+        digest=ref.digest,
+        uri=ref.uri,
+        directory=Path(),
+        stack=options.stack,
+        owner=options.owner,
+        token=_read_token(options.token_conn_id),
+        log_predictions=options.log_predictions,
+        paths=tuple(dict.fromkeys(_project_paths(ref))),
+    )
+
+
+def _environment_of(ref: ArtifactRef, stack: Stack) -> Mapping[str, Any]:
+    """Return the versions that a model was made with; empty where its own files have them."""
+    return dict(stack.store.manifest(ref).summary.get("environment", {}))
+
+
+def _pins(environment: Mapping[str, Any], directory: Path) -> tuple[str, ...]:
+    """Return the requirements of a model without this package, which servers import from beside them."""
+    lines = environment.get("requirements")
+    if lines is None:
+        written = directory / "requirements.txt"
+        lines = written.read_text().splitlines() if written.exists() else []
+    stripped = (line.strip() for line in lines)
+    return tuple(line for line in stripped if line and not line.startswith(("#", _OWN_PACKAGE)))
+
+
+def _head(rows: Any) -> Any:
+    """Return the first rows; tables as frames of pandas."""
+    if hasattr(rows, "to_pandas"):
+        rows = rows.head(SMOKE_TEST_ROWS) if hasattr(rows, "head") else rows.slice(0, SMOKE_TEST_ROWS)
+        return rows.to_pandas()
+    return rows[:SMOKE_TEST_ROWS]
+
+
+def _describe(rows: Any) -> dict[str, Any]:
+    """Return what `completed_files` makes a signature of."""
+    if rows is None:
+        return {}
+    if not hasattr(rows, "columns"):
+        return {"dtype": str(rows.dtype), "shape": [-1, *rows.shape[1:]]}
+    columns = [{"name": str(name), "type": str(kind)} for name, kind in rows.dtypes.items()]
+    return {"columns": columns, "rows": [*Rows.from_value(rows[:_EXAMPLE_ROWS]).data]}
+
+
+def _project_paths(ref: ArtifactRef) -> Iterator[str]:
+    """Yield the folders from which the modules of the project are imported that the model is made of."""
+    for name in ref.code:
+        with suppress(ImportError):
+            module = importlib.import_module(name.partition(":")[0])
+            if file := getattr(module, "__file__", None):
+                yield str(Path(file).resolve().parents[module.__name__.count(".") + (Path(file).stem == "__init__")])
+
+
+def _read_token(conn_id: str) -> str:
+    if not conn_id:
+        return ""
+    from airflow.sdk import BaseHook
+
+    try:
+        token = BaseHook.get_connection(conn_id).password
+    except Exception as error:
+        raise SettingsError(
+            f"deploy(token_conn_id={conn_id!r}) names a connection that cannot be read: {error}"
+        ) from error
+    if not token:
+        raise SettingsError(f"Connection {conn_id!r} has no password: set it to the token that clients send.")
+    return str(token)
+
+
+def _tag_version(deployed: Deployment, options: DeploymentOptions) -> None:
+    """Tag the model's version in MLflow with the endpoint; nothing fails where that cannot be done."""
+    from airflow_zen.config.registry import open_registry
+    from airflow_zen.config.settings import Settings, tracking_server
+
+    settings = Settings.read(options.stack)
+    if tracking_server(settings) is None:
+        return
+    with log_errors(f"Model {deployed.model!r} has no tag of its deployment in MLflow"):
+        registry = open_registry(settings)
+        if version := registry.find_content(deployed.model, deployed.digest):
+            registry.set_tag(version, f"zen.deployment.{deployed.name}", deployed.endpoint)

@@ -1,0 +1,172 @@
+"""`deploy` and `DeployModelOperator`: a model version that answers requests, as a step whose output is a `Deployment`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from airflow.sdk.bases.decorator import get_unique_task_id
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.settings import Settings
+from airflow_zen.deployment.base import Deployment, Target
+from airflow_zen.deployment.state import NAME
+from airflow_zen.errors import ModelNameError, StepDefinitionError
+from airflow_zen.models.model import ModelSelector, as_selector
+from airflow_zen.operators.artifact import Artifact
+from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.operators.validation import artifact_name, is_artifact
+from airflow_zen.stack import Stack
+
+DEPLOYMENTS = "deployments"
+"""What the names of the artifacts of deployments begin with."""
+
+
+class DeployModelOperator(MLStepOperator):
+    """Serve a model version on a target, and return the `Deployment` as an artifact.
+
+    `model_to_deploy`: `"name@alias"` or `Model("name").champion()`, which are looked up when the task runs, or the output
+    of a step. `to`: the target. `rows`: a table or array, outputs of steps too, whose first 100 rows the new server must
+    predict as the model does in this process, before it gets traffic. `deployment`: the name that it is served under, by
+    default that of the model. `token_conn_id`: the Airflow connection whose password clients send as a bearer token.
+    `log_predictions`: whether requests and answers are stored. Other options are those of `MLStepOperator`; the task
+    always runs. Raises `StepDefinitionError` for what cannot be deployed.
+
+    The artifact is named `deployments/<name>`. Its asset has an event when something else is served than before.
+    """
+
+    custom_operator_name = "deploy"
+    ui_color = "#e3ecf7"
+
+    def __init__(
+        self,
+        *,
+        model_to_deploy: Any,
+        to: Target,
+        rows: Any = None,
+        deployment: str = "",
+        token_conn_id: str = "",
+        log_predictions: bool = True,
+        **options: Any,
+    ) -> None:
+        model = parse_model(model_to_deploy)
+        name = deployment or getattr(as_selector(model), "name", "")
+        _check_arguments(model, to, rows, name)
+        self.deployment = name
+        arguments = {"model": model, "to": to, "rows": rows, "name": name, "model_name": "", "version": "", "owner": ""}
+        arguments |= {"stack_name": "", "token_conn_id": token_conn_id, "log_predictions": log_predictions}
+        super().__init__(python_callable=_deploying(name), op_kwargs=arguments, **{"cache": False, **options})
+
+    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+        """Look up the model, and the number of its version."""
+        found, selectors = dict(self.op_kwargs), SelectorResolver(settings, stack)
+        found |= {"stack_name": settings.stack, "model_name": self.deployment}
+        if selector := as_selector(found["model"]):
+            version = selectors.registry.get(selector)
+            found |= {"model_name": version.name, "version": version.number}
+            found["model"] = selectors.artifact_of(version, selector).to_wire()
+        self.op_kwargs = found
+
+    def execute(self, context: Any) -> Any:
+        """Deploy the model, for the user that triggered the run or else the owner of the task."""
+        owner = getattr(context["dag_run"], "triggering_user_name", None) or self.owner
+        self.op_kwargs = {**self.op_kwargs, "owner": str(owner)}
+        return super().execute(context)
+
+
+def deploy(
+    model: Any,
+    to: Target,
+    *,
+    rows: Any = None,
+    name: str = "",
+    token_conn_id: str = "",
+    log_predictions: bool = True,
+    task_id: str = "",
+    **options: Any,
+) -> Any:
+    """Add a step to the DAG that serves a model version; return its `Deployment`, for other steps.
+
+    `name` is the deployment's. The other arguments are those of `DeployModelOperator`. `task_id` is by default `deploy_`
+    with the name.
+    """
+    selected = parse_model(model)
+    base = re.sub(r"\W", "_", name or artifact_name(selected, "model"))
+    operator = DeployModelOperator(
+        task_id=task_id or get_unique_task_id(f"deploy_{base}", options.get("dag"), options.get("task_group")),
+        model_to_deploy=selected,
+        to=to,
+        rows=rows,
+        deployment=name,
+        token_conn_id=token_conn_id,
+        log_predictions=log_predictions,
+        **options,
+    )
+    return operator.output
+
+
+def parse_model(model: Any) -> Any:
+    """Return an argument that names a model version as its selector; raise `StepDefinitionError` for another text."""
+    if not isinstance(model, str):
+        return model
+    try:
+        return ModelSelector.parse(model).to_wire()
+    except ModelNameError as error:
+        raise StepDefinitionError(f"deploy({model!r}): {error}") from error
+
+
+def _deploying(name: str) -> Callable[..., Any]:
+    """Return the function of the step, whose output has the name of the deployment."""
+
+    def deploy_model(
+        model: ArtifactRef,
+        to: Any,
+        rows: Any,
+        name: str,
+        model_name: str,
+        version: str,
+        owner: str,
+        stack_name: str,
+        token_conn_id: str,
+        log_predictions: bool,
+    ) -> Deployment:
+        from airflow_zen.deployment import step
+
+        options = step.DeploymentOptions(
+            name=name,
+            model=model_name,
+            version=version,
+            owner=owner,
+            stack=stack_name,
+            token_conn_id=token_conn_id,
+            log_predictions=log_predictions,
+        )
+        return step.deploy_model(model, to, rows, options)
+
+    deploy_model.__annotations__["return"] = Annotated[Deployment, Artifact(f"{DEPLOYMENTS}/{name}")]
+    return deploy_model
+
+
+def _check_arguments(model: Any, to: Any, rows: Any, name: str) -> None:
+    if not is_artifact(model):
+        raise StepDefinitionError(
+            f"deploy(…) takes 'name@alias' of a registered model, Model('name').champion(), or the output of a step, got "
+            f"{model!r}."
+        )
+    if not isinstance(to, Target):
+        raise StepDefinitionError(f"deploy(to=…) takes a target such as MLflowServing(), got {to!r}.")
+    if not (rows is None or is_artifact(rows)):
+        raise StepDefinitionError(
+            f"deploy(rows=…) takes the output of a step, or a version of an artifact such as "
+            f"Artifact('features').latest(), got {rows!r}."
+        )
+    if not name:
+        raise StepDefinitionError(
+            "deploy(…) of a step's output needs the name it is served under: deploy(…, name='…')."
+        )
+    if not re.fullmatch(NAME, name):
+        raise StepDefinitionError(
+            f"A deployment cannot be named {name!r}: use letters, digits, '_', '-' and '.', not 'log' or 'service'."
+        )
