@@ -72,7 +72,7 @@ class PredictionLog:
         self._bytes += size
         self._waiting.append((stack, prediction))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(stack,), name="prediction-log", daemon=True)
             self._thread.start()
         if len(self._waiting) >= PART_ENTRIES:
             self._wake.set()
@@ -95,7 +95,10 @@ class PredictionLog:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, stack: str) -> None:
+        # Reading Airflow's configuration takes seconds, which an end of the service may not have.
+        with log_errors("The artifact root of the prediction log cannot be opened yet"):
+            self._transport(stack)
         while not self._closed:
             self._wake.wait(PART_SECONDS)
             self._wake.clear()
@@ -103,12 +106,15 @@ class PredictionLog:
                 self.flush()
         self.flush()
 
+    def _transport(self, stack: str) -> Transport:
+        if stack not in self._transports:
+            self._transports[stack] = self._open(stack)
+        return self._transports[stack]
+
     def _write(self, stack: str, model: str, predictions: list[Prediction]) -> None:
         for attempt in range(_TRIES):
             with log_errors(f"{len(predictions)} predictions of {model!r} are not stored yet"):
-                if stack not in self._transports:
-                    self._transports[stack] = self._open(stack)
-                self._transports[stack].create(_part_key(model, predictions[0].time), _encode_part(predictions))
+                self._transport(stack).create(_part_key(model, predictions[0].time), _encode_part(predictions))
                 self.written += len(predictions)
                 return
             if not self._closed:

@@ -224,9 +224,11 @@ def _without_rows(spec: ReplicaSpec) -> ReplicaSpec:
 def _open_transport(stack: str) -> Transport:
     """Open the artifact root of a stack, as commands of Airflow do."""
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    from airflow_zen.config.settings import Settings, open_stack
+    from airflow_zen.config.settings import Settings, storage_options
+    from airflow_zen.transports import open_transport
 
-    return open_stack(Settings.read(stack or None), lineage=False).store.transport
+    settings = Settings.read(stack or None)
+    return open_transport(settings.artifact_root, storage_options(settings), sync_to_disk=settings.sync_to_disk)
 
 
 @contextlib.asynccontextmanager

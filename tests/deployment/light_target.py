@@ -1,0 +1,74 @@
+"""A local target whose server needs Python's own library only: it multiplies the sum of a row by the model's factor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from airflow_zen import deployment
+from airflow_zen.deployment.base import LocalTarget, Server, ServerPlace
+from airflow_zen.deployment.protocols import Rows, encode_invocation
+from airflow_zen.deployment.service import main
+
+SERVER = """
+import json, pathlib, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+factor, seconds = float(pathlib.Path(sys.argv[2], "factor").read_text()), float(sys.argv[3])
+print("loading factor", factor, flush=True)
+if factor < 0:
+    sys.exit("a factor is not below zero")
+time.sleep(float(sys.argv[4]))
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.answer(b"ok")
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        rows = body["dataframe_split"]["data"]
+        time.sleep(seconds)
+        self.answer(json.dumps({"predictions": [sum(row) * factor for row in rows]}).encode())
+    def answer(self, text):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+    def log_message(self, *args):
+        pass
+ThreadingHTTPServer.request_queue_size = 128
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+class LightServing(LocalTarget, frozen=True):
+    """Serve with a server that answers after `seconds`, and starts in `start` seconds."""
+
+    kind: ClassVar[str] = "light"
+    seconds: float = 0.0
+    start: float = 0.0
+
+    def requirements(self, model: Sequence[str]) -> list[str]:
+        """Need nothing."""
+        return []
+
+    def server(self, place: ServerPlace) -> Server:
+        """Return the server above."""
+        script = str(place.folder / "serve.py")
+        options = [str(place.ports[0]), str(place.model), str(self.seconds), str(self.start)]
+        return Server(files={"serve.py": SERVER}, command=[place.python, script, *options], ready="/")
+
+    def predict_path(self, name: str) -> str:
+        """Return a path that the server answers like any other."""
+        return "/invocations"
+
+    def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
+        """Return a table as MLflow takes it."""
+        return encode_invocation(rows)
+
+
+deployment._MODULES["LightServing"] = __name__
+
+if __name__ == "__main__":
+    # The service decodes the target by the module's own name.
+    deployment._MODULES["LightServing"] = "tests.deployment.light_target"
+    sys.exit(main())
