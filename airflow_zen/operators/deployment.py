@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from airflow.sdk.bases.decorator import get_unique_task_id
-
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings
@@ -17,7 +15,7 @@ from airflow_zen.errors import ModelNameError, StepDefinitionError
 from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.operators.artifact import Artifact
 from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.operators.validation import artifact_name, is_artifact
+from airflow_zen.operators.validation import is_artifact, unique_task_id
 from airflow_zen.stack import Stack
 
 DEPLOYMENTS = "deployments"
@@ -76,32 +74,19 @@ class DeployModelOperator(MLStepOperator):
         return super().execute(context)
 
 
-def deploy(
-    model: Any,
-    to: Target,
-    *,
-    rows: Any = None,
-    name: str = "",
-    token_conn_id: str = "",
-    log_predictions: bool = True,
-    task_id: str = "",
-    **options: Any,
-) -> Any:
+def deploy(model: Any, to: Target, *, name: str = "", task_id: str = "", **options: Any) -> Any:
     """Add a step to the DAG that serves a model version; return its `Deployment`, for other steps.
 
-    `name` is the deployment's. The other arguments are those of `DeployModelOperator`. `task_id` is by default `deploy_`
-    with the name.
+    `name` is the deployment's. `options` are those of `DeployModelOperator`: `rows`, `token_conn_id`, `log_predictions` and
+    all options of a step. `task_id` is by default `deploy_` with the name, or with that of the model.
     """
     selected = parse_model(model)
-    base = re.sub(r"\W", "_", name or artifact_name(selected, "model"))
+    default = f"deploy_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"
     operator = DeployModelOperator(
-        task_id=task_id or get_unique_task_id(f"deploy_{base}", options.get("dag"), options.get("task_group")),
+        task_id=task_id or (default if name else unique_task_id("deploy", selected, "model", options)),
         model_to_deploy=selected,
         to=to,
-        rows=rows,
         deployment=name,
-        token_conn_id=token_conn_id,
-        log_predictions=log_predictions,
         **options,
     )
     return operator.output
