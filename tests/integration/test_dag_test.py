@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.sdk import Asset, Metadata, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.utils.session import create_session
 
 import airflow_zen
@@ -107,6 +108,38 @@ def test_step_is_expanded_over_each_element_of_a_list(run_dag_test):
         assert list(airflow_zen.load(record.outputs["output"])["region"]) == ["ab"] * 4 + ["c"] * 2 + ["def"] * 6
         made = open_stack().records.get(StepRunId("fan_out", run.run_id, "regions")).outputs
         assert [ref.name for ref in made.values()] == [f"fan_out/regions[{n}]" for n in range(3)]
+
+
+@task
+def skipped() -> int:
+    raise AirflowSkipException
+
+
+@ml_step
+def grown(depth: int) -> int:
+    return depth
+
+
+@ml_step(trigger_rule="none_failed")
+def grown_or_none(depth: int | None) -> int:
+    return -1 if depth is None else depth
+
+
+@dag(dag_id="skips", schedule=None, start_date=datetime(2026, 1, 1))
+def skips():
+    depth = skipped()
+    grown(depth)
+    grown_or_none(depth)
+    grown.override(task_id="regardless", trigger_rule="none_failed")(depth)
+
+
+def test_argument_of_a_skipped_task(run_dag_test):
+    """None of a skipped task fails a step that runs regardless; `| None` takes it, and the usual trigger rule skips it."""
+    run = run_dag_test(skips())
+    states = {ti.task_id: ti.state for ti in run.get_task_instances()}
+    assert states == {"skipped": "skipped", "grown": "skipped", "grown_or_none": "success", "regardless": "failed"}
+    made = open_stack().records.get(StepRunId("skips", run.run_id, "grown_or_none")).outputs["output"]
+    assert airflow_zen.load(made) == -1
 
 
 @ml_step

@@ -233,6 +233,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda _: pd.Series([1], index=pd.date_range("2024", periods=1, freq=pd.offsets.Easter())),
         "Set index.freq to None",
     ),
+    "period that has no name": (
+        lambda _: pd.Series(pd.arrays.PeriodArray(np.array([2800]), dtype=pd.PeriodDtype(pd.offsets.Week()))),
+        "a frequency that has a name, such as 'W-SUN'",
+    ),
     "geometry column of a pandas frame": (
         lambda _: pd.DataFrame({"g": geopandas.array.from_shapely([shapely.Point(0, 0)])}),
         "The dtype 'geometry'",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -246,9 +248,18 @@ def test_pickle_of_another_python_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_even_be_pickled_is_refused(tmp_path: Path) -> None:
-    """A value that holds a lock is refused, also where pickles are allowed."""
-    with pytest.raises(SaveRefused, match="cannot be pickled either"):
-        default_registry(allow_pickle=True).save([threading.Lock()], tmp_path)
+    """A value that holds a lock is refused, also where pickles are allowed; the file that its library wrote is stored."""
+    registry = default_registry(allow_pickle=True)
+    with pytest.raises(SaveRefused, match="cannot be pickled either.*return the pathlib.Path of the file"):
+        registry.save([threading.Lock()], _new(tmp_path, "refused"))
+    with closing(sqlite3.connect(tmp_path / "rows.db")) as rows:
+        rows.execute("create table t as select 7 as n")
+        rows.commit()
+        with pytest.raises(SaveRefused, match="A Connection cannot be pickled either"):
+            registry.save(rows, tmp_path / "refused")
+    saved = registry.save(tmp_path / "rows.db", _new(tmp_path, "stored"))
+    with closing(sqlite3.connect(registry.load(tmp_path / "stored", saved.encoding))) as rows:
+        assert rows.execute("select n from t").fetchall() == [(7,)]
 
 
 def test_registry_imports_no_library() -> None:

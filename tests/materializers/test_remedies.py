@@ -109,6 +109,7 @@ REMEDIES: dict[str, Callable[[Any], Any]] = {
     "frequency that has no name": _without_freq,
     "frequency of feasts": _without_freq,
     "frequency with holidays": _without_freq,
+    "period that has no name": lambda value: pd.Series(pd.arrays.PeriodArray(value.array.asi8, dtype="period[W-SUN]")),
     "geometry column of a pandas frame": lambda value: {
         "text": value.astype(str),
         "table": geopandas.GeoDataFrame(value),

@@ -99,3 +99,19 @@ class Packed(nn.Linear):
     def __getstate__(self) -> Any:
         """Return the weights only."""
         return (self.weight, self.bias)
+
+
+class Switched(nn.Module):
+    """A module that holds the one of its methods that it uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = self.halve
+
+    def halve(self, x: torch.Tensor) -> torch.Tensor:
+        """Return half of the input."""
+        return x / 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the method."""
+        return self.function(x)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import evaluate, load, ml_step
+from airflow_zen import Artifact, evaluate, load, ml_step
 from airflow_zen.config.settings import open_stack
 from airflow_zen.lineage.graph.publish import GraphPublisher
 from airflow_zen.lineage.mlflow.rest import MlflowRest
@@ -34,14 +34,15 @@ def table() -> pd.DataFrame:
     return flights()
 
 
-def evaluated(name: str, columns: list[str]) -> Any:
+def evaluated(name: str, columns: list[str], baseline: Any = None) -> Any:
     @ml_step(model=name)
     def fit(columns: list[str]) -> LinearRegression:
         frame = flights()
         return LinearRegression().fit(frame[columns], frame["delay"])
 
     return pipeline(
-        lambda: evaluate(fit(columns), table(), "delay", baseline=f"{name}@champion", on_failure="warn"), dag_id=name
+        lambda: evaluate(fit(columns), table(), "delay", baseline=baseline or f"{name}@champion", on_failure="warn"),
+        dag_id=name,
     )
 
 
@@ -78,7 +79,7 @@ def test_alias_of_a_registered_model_is_the_baseline(server, monkeypatch):
 
 
 def test_version_that_no_step_registered_is_refused(server, monkeypatch, tmp_path):
-    """A model version of somebody else has no artifact, and the error says what to do."""
+    """A version of somebody else has no artifact; one that a step registered, and a version of an artifact, are baselines."""
     name = f"regressor_{uuid.uuid4().hex[:8]}"
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
     client = mlflow.MlflowClient(server.uri)
@@ -88,3 +89,11 @@ def test_version_that_no_step_registered_is_refused(server, monkeypatch, tmp_pat
 
     run = run_dag(evaluated(name, ["x"]))
     assert "was not registered by a step" in str(run.task("evaluate_fit").error)
+    assert f"Register it with @ml_step(model={name!r})" in str(run.task("evaluate_fit").error)
+    # The run above registered its model.
+    client.set_registered_model_alias(name, "champion", "2")
+    assert load(run_dag(evaluated(name, ["x"]), run_id="r2").xcom("evaluate_fit")).check("not_worse", "rmse").passed
+    baseline = Artifact(f"{name}/fit").version("champion")
+    open_stack().names.tag(f"{name}/fit", "latest", "champion")
+    run = run_dag(evaluated(name, ["x"], baseline), run_id="r3")
+    assert load(run.xcom("evaluate_fit")).check("not_worse", "rmse").passed

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import pytest
-from airflow.sdk import dag
+from airflow.sdk import dag, task
 
 import airflow_zen
 from airflow_zen import ml_step
@@ -100,6 +100,18 @@ def test_an_input_of_another_stack_is_refused_with_both_names():
     assert isinstance(error, ArtifactRefused)
     for word in ("'b'", "'default'", "Let both steps run in one stack", "airflow_zen.load(ref, stack='b')"):
         assert word in str(error)
+
+
+def test_an_input_of_another_stack_is_read_as_the_error_says():
+    """Both steps in one stack, or a plain task that loads the artifact from its stack: each runs."""
+
+    @task
+    def transfer(ref):
+        return airflow_zen.load(ref, stack="b")
+
+    run = run_dag(build_dag(lambda: (add.override(stack="b")(own(1)), add.override(task_id="other")(transfer(own(1))))))
+    assert set(run.states.values()) == {"success"}
+    assert airflow_zen.load(run.xcom("add"), stack="b") == airflow_zen.load(run.xcom("other")) == 2
 
 
 def test_an_unknown_stack_fails_the_task_with_the_known_ones():

@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pp
 import pytest
+from pandera.typing import DataFrame as PanderaFrame
 from sklearn.linear_model import LinearRegression
 
 import airflow_zen
@@ -12,6 +14,7 @@ from airflow_zen import Artifact, Each, NotNull, SameSchema, ValidationReport, e
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes import InProcess
 from airflow_zen.validation.evaluation import evaluate_model
+from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.run import run_validator
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline
@@ -80,6 +83,29 @@ def test_an_argument_of_another_type():
     assert "Pass a value of that type, or declare float." in error_of(lambda: grow(3.5), "grow")
     assert value_of(lambda: grow(3), "grow") == 6.0
     assert value_of(lambda: widened(3.5), "widened") == 7.0
+
+
+class Positive(pp.DataFrameModel):
+    a: int = pp.Field(ge=0)
+
+
+def test_a_frame_that_does_not_conform():
+    """Rows that fail a declared schema fail the step; fixed rows are stored, and `validate` reports them and may go on."""
+
+    @ml_step
+    def checked(low: int) -> PanderaFrame[Positive]:
+        return pd.DataFrame({"a": [low, 1]})
+
+    @ml_step
+    def unchecked() -> pd.DataFrame:
+        return pd.DataFrame({"a": [-1, 1]})
+
+    assert "step of their own, validate(…, Pandera(Positive)), which goes on after" in error_of(
+        lambda: checked(-1), "checked"
+    )
+    assert value_of(lambda: checked(0), "checked")["a"].tolist() == [0, 1]
+    report = value_of(lambda: validate(unchecked(), Pandera(Positive), on_failure="warn"), "validate_unchecked")
+    assert not report.passed
 
 
 def test_each_around_what_is_no_list():

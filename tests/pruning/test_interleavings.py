@@ -238,8 +238,12 @@ def search(new_root, filesystem):
 
 
 # The others take minutes each: `ZEN_ALL_INTERLEAVINGS=1 pytest -s …`, for the table in docs/reliability.md.
+# fake-gcs-server and Azurite.
+_CLOUDS = ["fsspec-google", "obstore-azure", "fsspec-azure"]
 _OTHERS = (
-    ["fsspec-moto", "obstore-ceph", "fsspec-ceph", "fsspec-rclone"] if os.environ.get("ZEN_ALL_INTERLEAVINGS") else []
+    ["fsspec-moto", "obstore-ceph", "fsspec-ceph", "fsspec-rclone", *_CLOUDS]
+    if os.environ.get("ZEN_ALL_INTERLEAVINGS")
+    else []
 )
 
 
@@ -295,6 +299,8 @@ _LONGER = [
     ("fsspec-moto", 1, False, 2),
     ("fsspec-moto", 2, True, 1),
     ("fsspec-rclone", 1, False, 1),
+    ("fsspec-rclone", 2, True, 1),
+    *((kind, *bounds) for kind in _CLOUDS for bounds in ((1, False, 1), (2, True, 1))),
 ]
 
 

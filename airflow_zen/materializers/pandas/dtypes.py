@@ -282,10 +282,19 @@ def _datetimetz_buffer(arrow_type: Any, metadata: PandasMetadata, rows: int) -> 
 def _period_to_arrow(values: Any) -> ArrowColumn:
     dtype = values.dtype
     freq = dtype.name.removeprefix("period[").removesuffix("]")
-    if pd.PeriodDtype(freq) != dtype:
-        raise SaveRefused(f"The period {dtype!r} is more than its name {freq!r} says. Convert it to timestamps.")
+    if not _is_period_named(dtype, freq):
+        raise SaveRefused(
+            f"No period has the name {freq!r} of this dtype. Make the periods with a frequency that has a name, such as 'W-SUN'."
+        )
     to_ordinals = lambda part: pa.array(part.astype("int64"), mask=np.asarray(part.isna()))  # noqa: E731
     return ArrowColumn(values, to_ordinals, {"as": "period", "freq": freq})
+
+
+def _is_period_named(dtype: pd.PeriodDtype, freq: str) -> bool:
+    try:
+        return bool(pd.PeriodDtype(freq) == dtype)
+    except ValueError:
+        return False  # such as pandas.offsets.Week(), with which pandas itself does not compute
 
 
 def _period_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:

@@ -107,8 +107,6 @@ class EstimatorArchive:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file in the archive."""
-        if name not in self._files:
-            raise ArtifactRefused(f"The file of the estimator has no member {name!r}. Save the estimator again.")
         file, offset, size = self._files[name]
         file.seek(offset)
         return file.read(size)
