@@ -34,7 +34,7 @@ from airflow_zen.validation.evidently import DataDriftPreset, Evidently
 from airflow_zen.validation.great_expectations import GreatExpectations
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.pointblank import Pointblank
-from airflow_zen.validation.step import validate_table
+from airflow_zen.validation.validators import validate_table
 from airflow_zen.validation.whylogs import Whylogs, constraint
 
 AIRPORTS = ["EWR", "JFK", "LGA"]

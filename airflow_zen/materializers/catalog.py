@@ -77,11 +77,11 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "matplotlib.figure@1": ("matplotlib:FigureMaterializer", ("matplotlib.figure.Figure",)),
     "xarray.npy@1": ("xarray:XarrayMaterializer", ("xarray.Dataset", "xarray.DataArray")),
     "validation.report@1": (
-        "airflow_zen.validation.materializer:ReportMaterializer",
+        "airflow_zen.validation.report_materializer:ReportMaterializer",
         ("airflow_zen.validation.report.ValidationReport",),
     ),
     "validation.evaluation@1": (
-        "airflow_zen.validation.materializer:EvaluationMaterializer",
+        "airflow_zen.validation.report_materializer:EvaluationMaterializer",
         ("airflow_zen.validation.evaluation_report.EvaluationReport",),
     ),
     "whylogs.profile@1": (

@@ -84,7 +84,7 @@ class MLStepOperator(PythonOperator):
         self.runtime: Runtime | str | None = check_option(runtime, "runtime")
         for mark in self.step.outputs.checked.values():
             # Where the task is defined, and before it has computed anything.
-            import_module("airflow_zen.validation.run").as_validators(mark.checks)
+            import_module("airflow_zen.validation.validators").as_validators(mark.checks)
         self.outlets = merge_assets(self.outlets, outlets_of(self.step.outputs.artifact_names, self.stack))
         self.inlets = merge_assets(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.links: dict[str, str] = {}

@@ -22,8 +22,7 @@ from airflow_zen.steps.step import Step
 from airflow_zen.type_names import display_name
 from airflow_zen.validation.base import FunctionValidator, Validator
 from airflow_zen.validation.report import validate_severity
-from airflow_zen.validation.run import as_validators
-from airflow_zen.validation.step import validate_table, validate_value
+from airflow_zen.validation.validators import as_validators, validate_table, validate_value
 
 
 class ReportOperator(MLStepOperator, SkipMixin):
@@ -157,7 +156,7 @@ def _check_arguments(
             raise StepDefinitionError(
                 f"validate({name}=…) takes the output of a step, or a version of an artifact such as "
                 f"Artifact('features').latest(), got {short_text(value)}. Values at hand are checked by "
-                "airflow_zen.validation.run.run_validator."
+                "airflow_zen.validation.validators.run_validator."
             )
     missing = [each.title for each in validators if each.needs_reference]
     if reference is None and missing:

@@ -50,7 +50,7 @@ def execute(execution: Execution) -> Result:
             )
             checked = list(filter(step.checks, result))
             if checked:
-                from airflow_zen.steps.checks import check_and_save
+                from airflow_zen.steps.output_checks import check_and_save
 
                 saving = partial(check_and_save, step, result, stack, execution)
             outputs = [*result, *(f"{output}{CHECKS_SUFFIX}" for output in checked)]

@@ -1,4 +1,4 @@
-"""The protocol of validators, and what each of them gets from `validation.run.run_validator`.
+"""The protocol of validators, and what each of them gets from `validation.validators.run_validator`.
 
 A validator checks one table, perhaps against a reference, and returns a `ValidationReport`. It is a function
 `check(table, reference)`, an object with that method, or a subclass of `Validator`. A file of a library defines one

@@ -13,7 +13,7 @@ from airflow_zen.validation.base import Form, Validator
 from airflow_zen.validation.report import Check, ValidationReport, validate_severity
 
 if TYPE_CHECKING:
-    from airflow_zen.validation.scan import Scan
+    from airflow_zen.validation.table_scan import Scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Suite(Validator):
 
     def check(self, table: Any, reference: Any = None) -> ValidationReport:
         """Make the checks of whose columns none is missing."""
-        from airflow_zen.validation.scan import TableScan
+        from airflow_zen.validation.table_scan import TableScan
 
         scan = TableScan(self.checks, table.schema, reference)
         if columns := scan.columns:
@@ -361,7 +361,7 @@ class NoTargetLeakage(Hint):
     column: str
     threshold: float = 0.98
     name: ClassVar[str] = "no_target_leakage"
-    scan: ClassVar[str] = "leakage:LeakageScan"
+    scan: ClassVar[str] = "target_leakage:LeakageScan"
 
     @property
     def expected(self) -> str:

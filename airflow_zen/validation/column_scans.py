@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_zen.validation.report import Check
-from airflow_zen.validation.scan import Batch, FailingRows, Scan, is_missing, value_text
+from airflow_zen.validation.table_scan import Batch, FailingRows, Scan, is_missing, value_text
 from airflow_zen.validation.tables import data_columns, type_kind, type_text
 
 

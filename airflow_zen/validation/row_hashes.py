@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_zen.validation.scan import is_missing
+from airflow_zen.validation.table_scan import is_missing
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 

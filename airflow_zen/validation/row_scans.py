@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from airflow_zen.validation.report import Check
 from airflow_zen.validation.row_hashes import HashSet, hash_rows
-from airflow_zen.validation.scan import Batch, FailingRows, Scan, is_missing
+from airflow_zen.validation.table_scan import Batch, FailingRows, Scan, is_missing
 from airflow_zen.validation.tables import data_columns, type_kind, type_text
 
 _NO_REFERENCE = "There is no previous version, and no reference to compare with."

@@ -10,11 +10,11 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from airflow_zen.errors import InputError
-from airflow_zen.validation import run
+from airflow_zen.validation import validators
 from airflow_zen.validation.base import Validator, not_empty
 from airflow_zen.validation.checks import Suite
 from airflow_zen.validation.report import Check, ValidationReport
-from airflow_zen.validation.scan import TableScan
+from airflow_zen.validation.table_scan import TableScan
 from airflow_zen.validation.tables import BATCH_ROWS, TableBatches, to_arrow, to_batches, to_frame
 
 
@@ -25,8 +25,8 @@ class StreamCheck:
     stored table: batch by batch, or as a random sample.
     """
 
-    def __init__(self, validators: Iterable[Any], file: Path, reference: Any = None) -> None:
-        members = run.as_validators(list(validators))
+    def __init__(self, members: Iterable[Any], file: Path, reference: Any = None) -> None:
+        members = validators.as_validators(list(members))
         self._suite = next((each for each in members if isinstance(each, Suite)), Suite(()))
         self._others = [each for each in members if not isinstance(each, Suite)]
         self._file = file
@@ -56,11 +56,11 @@ class StreamCheck:
         facts = [not_empty(rows)]
         if self._scan:
             reference = None if self._reference is None else to_batches(self._reference)
-            facts += run.column_checks(self._suite, self._scan.schema, reference.schema if reference else None)
+            facts += validators.column_checks(self._suite, self._scan.schema, reference.schema if reference else None)
         found = self._scan.finish(rows) if self._scan and rows else []
         suite = ValidationReport(self._suite.title, (*facts, *found), rows)
         others = [self._run(each) for each in self._others if rows]
-        return run.merge_reports([suite, *others] if self._suite.checks or not others else others)
+        return validators.merge_reports([suite, *others] if self._suite.checks or not others else others)
 
     def _update(self, value: Any) -> None:
         table = to_arrow(value)
@@ -80,12 +80,12 @@ class StreamCheck:
         with pa.memory_map(str(self._file)) as source, pa.ipc.open_stream(source) as reader:
             table = reader.read_all()
         if validator.form != "stored":
-            return run.run_one(validator, table, self._reference, run.DEFAULT_SAMPLE)
-        is_sampled = table.num_rows > run.DEFAULT_SAMPLE
+            return validators.run_one(validator, table, self._reference, validators.DEFAULT_SAMPLE)
+        is_sampled = table.num_rows > validators.DEFAULT_SAMPLE
         if is_sampled:
-            table = TableBatches(table).take(run.sampled_rows(table.num_rows, run.DEFAULT_SAMPLE))
-        sampled = run.DEFAULT_SAMPLE if is_sampled else None
-        report = run.run_one(validator, self._to_library(table), self._reference, 0)
+            table = TableBatches(table).take(validators.sampled_rows(table.num_rows, validators.DEFAULT_SAMPLE))
+        sampled = validators.DEFAULT_SAMPLE if is_sampled else None
+        report = validators.run_one(validator, self._to_library(table), self._reference, 0)
         return replace(report, rows=self._scan.rows if self._scan else 0, sampled=sampled)
 
     def _to_library(self, table: pa.Table) -> Any:

@@ -33,7 +33,7 @@ from airflow_zen.errors import StepDefinitionError, ValidationDefinitionError
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.runs.step_run import StepRunId, StepState
 from airflow_zen.runtimes import Python
-from airflow_zen.validation import run as run_module
+from airflow_zen.validation import validators
 from tests.airflow_version import DagSerialization
 from tests.calls import record_call, recorded_calls
 from tests.harness import DagRunResult, run_dag
@@ -174,19 +174,19 @@ def test_own_validators_in_each_form(tmp_path, monkeypatch):
     """A function, a class and an entry point of the user validate as a step, as an operator, and declared on an output."""
     write_distribution(tmp_path, "company_rules_module:Rules")
     monkeypatch.syspath_prepend(str(tmp_path))
-    run_module.entry_point_validators.cache_clear()
-    validators = {"function": only_small, "class": OnlySmall, "entry_point": "company"}
+    validators.entry_point_validators.cache_clear()
+    own = {"function": only_small, "class": OnlySmall, "entry_point": "company"}
 
     def build():
         table = flights()
-        for name, validator in validators.items():
+        for name, validator in own.items():
             checked(Artifact(name, checks=[validator], on_failure="warn")).override(task_id=f"declared_{name}")(table)
             validate(table, validator, on_failure="warn", task_id=f"step_{name}")
             ValidateOperator(task_id=f"operator_{name}", table=table, validator=validator, on_failure="warn")
 
     run = run_dag(pipeline(build))
     assert set(run.states.values()) == {"success"}
-    for name in validators:
+    for name in own:
         reports = [load(run.xcom(f"{form}_{name}")) for form in ("step", "operator")]
         reports.append(artifact(f"{name}.checks").load())
         assert [report.passed for report in reports] == [name != "class"] * 3

@@ -15,7 +15,7 @@ from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes import InProcess
 from airflow_zen.validation.evaluation import evaluate_model
 from airflow_zen.validation.pandera import Pandera
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline
 

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_zen.runtimes.base import TELEMETRY_OFF
 from airflow_zen.runtimes.virtualenv import RUNNER_REQUIREMENTS
 from airflow_zen.validation.base import Validator
-from airflow_zen.validation.run import ENTRY_POINT_GROUP
+from airflow_zen.validation.validators import ENTRY_POINT_GROUP
 from tests.runtimes.conftest import make_environment
 
 _ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from airflow_zen.validation.evidently import (
     metric,
 )
 from airflow_zen.validation.report import ValidationReport
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from tests.validation.flights import BROKEN, month
 
 COLUMNS = ("dep_delay", "arr_delay", "carrier", "origin", "distance")

@@ -12,7 +12,7 @@ from airflow_zen import AllowedValues, InRange, NotNull
 from airflow_zen.validation.great_expectations import GreatExpectations
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.pointblank import Pointblank
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from tests.validation.flights import flights
 
 AIRPORTS = ["JFK", "LGA"]

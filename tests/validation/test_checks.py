@@ -32,8 +32,8 @@ from airflow_zen.validation.checks import (
     Unique,
 )
 from airflow_zen.validation.report import Check, ValidationReport
-from airflow_zen.validation.run import run_validator
 from airflow_zen.validation.stream_check import StreamCheck
+from airflow_zen.validation.validators import run_validator
 
 RNG = np.random.default_rng(0)
 ROWS = 200_000

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation.great_expectations import DATA_DOCS, GreatExpectations
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from tests.validation.flights import BROKEN, failed, flights, month, titled
 
 SUITE: list[dict[str, Any]] = [

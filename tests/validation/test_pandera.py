@@ -18,7 +18,7 @@ import pytest
 from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.report import MAX_SAMPLED_ROWS
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from tests.validation.flights import BROKEN, KEY, failed, flights, month, titled
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation.pointblank import Pointblank
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from tests.validation.flights import BROKEN, KEY, failed, flights, month, titled
 
 STEPS = (

@@ -16,8 +16,8 @@ from airflow_zen.validation.base import Form, Validator
 from airflow_zen.validation.checks import InRange
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.report import Check, ValidationReport
-from airflow_zen.validation.run import run_validator
 from airflow_zen.validation.stream_check import StreamCheck
+from airflow_zen.validation.validators import run_validator
 
 ROWS, SIZE = 900, 90
 
@@ -66,7 +66,7 @@ class Mean(Validator):
 
 def test_others_get_a_sample_that_is_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What needs a table in memory gets random rows of all batches, in their order, and the report says how many."""
-    monkeypatch.setattr("airflow_zen.validation.run.DEFAULT_SAMPLE", 100)
+    monkeypatch.setattr("airflow_zen.validation.validators.DEFAULT_SAMPLE", 100)
     reports = [report_of([seen_by, Mean(), InRange("n", max=898)], batches(), tmp_path) for _ in range(2)]
     assert reports[0] == reports[1]
     assert (reports[0].rows, reports[0].sampled) == (ROWS, 100)

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
-from airflow_zen.validation import run
+from airflow_zen.validation import validators
 from airflow_zen.validation.checks import InRange, NotNull, TableCheck
 from airflow_zen.validation.report import Check
-from airflow_zen.validation.run import run_validator
-from airflow_zen.validation.scan import Batch, Scan
+from airflow_zen.validation.table_scan import Batch, Scan
+from airflow_zen.validation.validators import run_validator
 from tests.validation.environments import write_distribution
 
 _HEAVY = ("numpy", "pandas", "pyarrow", "polars", "mlflow")
@@ -73,9 +73,9 @@ def test_table_larger_than_memory_is_read_batch_by_batch(tmp_path: Path) -> None
 @pytest.fixture
 def _no_known_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(tmp_path))
-    run.entry_point_validators.cache_clear()
+    validators.entry_point_validators.cache_clear()
     yield
-    run.entry_point_validators.cache_clear()
+    validators.entry_point_validators.cache_clear()
 
 
 @pytest.mark.usefixtures("_no_known_entry_points")

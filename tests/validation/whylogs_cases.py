@@ -16,7 +16,7 @@ from whylogs.viz.drift.column_drift_algorithms import calculate_drift_scores
 
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.validation.report import ValidationReport
-from airflow_zen.validation.run import run_validator
+from airflow_zen.validation.validators import run_validator
 from airflow_zen.validation.whylogs import PROFILE, Whylogs, WhylogsProfiles, constraint, profile_table
 from tests.validation.flights import BROKEN, month
 

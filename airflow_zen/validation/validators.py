@@ -1,4 +1,4 @@
-"""The run of validators over one table, and the report of it."""
+"""Validators by what a user names, their run over one table, and the functions that `validate` makes steps of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -15,6 +15,9 @@ from airflow_zen.errors import InputError, ValidationDefinitionError
 from airflow_zen.validation.base import Form, FunctionValidator, Validator, not_empty
 from airflow_zen.validation.checks import Suite, TableCheck
 from airflow_zen.validation.report import Check, ValidationReport
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 log = logging.getLogger("airflow_zen.validation")
 
@@ -97,6 +100,28 @@ def merge_reports(reports: Sequence[ValidationReport]) -> ValidationReport:
         {name: value for report in reports for name, value in report.metrics.items()},
         {name: content for report in reports for name, content in report.files.items()},
     )
+
+
+def validate_table(
+    table: ds.Dataset,
+    validator: Any,
+    reference: ds.Dataset | None = None,
+    sample: int | None = None,
+    severity: Mapping[str, str] | None = None,
+) -> ValidationReport:
+    """Return the report of a stored table, which is read batch by batch, or as a sample."""
+    return run_validator(validator, table, reference, sample=sample, severity=severity)
+
+
+def validate_value(
+    table: Any,
+    validator: Any,
+    reference: Any = None,
+    sample: int | None = None,
+    severity: Mapping[str, str] | None = None,
+) -> ValidationReport:
+    """Return the report of a stored value, for a validator of a user, which takes it as its step returned it."""
+    return run_validator(validator, table, reference, sample=sample, severity=severity)
 
 
 _COMMON = ("not_empty", "column_exists", "reference_schema")

@@ -17,7 +17,7 @@ from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation.base import Form, Validator
 from airflow_zen.validation.checks import InRange, NotNull, RowCount
 from airflow_zen.validation.report import Check, ValidationReport
-from airflow_zen.validation.run import as_validator, run_validator, sampled_rows
+from airflow_zen.validation.validators import as_validator, run_validator, sampled_rows
 
 FRAME = pd.DataFrame({"delay": [1.0, np.nan, 700.0], "carrier": ["AA", "UA", None]})
 

@@ -14,8 +14,8 @@ from airflow_zen.errors import ArtifactCorrupt, SaveRefused
 from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.html import PREVIEW_HTML
 from airflow_zen.validation.evaluation_report import EvaluationReport, evaluation_sections
-from airflow_zen.validation.page import report_page
 from airflow_zen.validation.report import ValidationReport
+from airflow_zen.validation.report_page import report_page
 
 REPORT_FILE, PAGE_FILE, FILES = "report.json", "report.html", "files"
 

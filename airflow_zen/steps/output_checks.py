@@ -9,7 +9,7 @@ from airflow_zen.errors import log_errors
 from airflow_zen.materializers.annotations import FAIL
 from airflow_zen.steps.materialize import save_outputs
 from airflow_zen.steps.outputs import CHECKS_SUFFIX
-from airflow_zen.validation.run import run_validator, uses_reference
+from airflow_zen.validation.validators import run_validator, uses_reference
 
 if TYPE_CHECKING:
     from airflow_zen.stack import SavedArtifact, Stack

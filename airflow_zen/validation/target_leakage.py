@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from airflow_zen.validation.report import Check
 from airflow_zen.validation.row_hashes import hash_rows
-from airflow_zen.validation.scan import Batch, Scan, is_missing, value_text
+from airflow_zen.validation.table_scan import Batch, Scan, is_missing, value_text
 from airflow_zen.validation.tables import data_columns, type_kind
 
 MAX_CATEGORIES, MAX_CLASSES = 1000, 20
