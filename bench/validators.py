@@ -28,13 +28,13 @@ from airflow_zen.steps.run import run_step
 from airflow_zen.steps.runtime import IN_PROCESS
 from airflow_zen.steps.step import Step
 from airflow_zen.transports import open_transport
-from airflow_zen.validation.base import Validator, as_validators
+from airflow_zen.validation.base import Validator
 from airflow_zen.validation.checks import AllowedValues, InRange, NotNull
 from airflow_zen.validation.evidently import DataDriftPreset, Evidently
 from airflow_zen.validation.great_expectations import GreatExpectations
 from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.pointblank import Pointblank
-from airflow_zen.validation.validators import validate_table
+from airflow_zen.validation.validators import as_validators, validate_table
 from airflow_zen.validation.whylogs import Whylogs, constraint
 
 AIRPORTS = ["EWR", "JFK", "LGA"]
