@@ -1,7 +1,8 @@
 """Measure saving and loading of values through a stack on a local root, beside the library that writes the plainest file.
 
 Ours includes the hash of every file, the manifest and the commit; the others do not. Seconds are of processor time, and
-nothing waits for the disk, except for large values: there both wait until it has them, by the wall clock.
+nothing waits for the disk, except for large values, where both wait until it has them, and where the wait itself is measured:
+these are by the wall clock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
 from airflow_zen.transports import open_transport
-from bench.measure import Row, in_turn, main, ratio_row, seconds
+from bench.measure import Row, in_turn, main, ratio_row, row, seconds
 
 ROWS = {
     "frame_1000_save_vs_pyarrow": "a frame of 1,000 rows and 10 columns saved, over `pyarrow.parquet.write_table` of a new file",
@@ -37,6 +38,7 @@ ROWS = {
     "dict_1000_load_vs_json": "the same loaded, over reading the file and `json.loads`",
     "list_10000_save_vs_json": "a list of 10,000 dicts of 5 values saved, over json",
     "list_10000_load_vs_json": "the same loaded, over json",
+    "frame_1000_sync_s": "what `[zen] sync_to_disk` adds to saving such a frame; wall clock",
     "array_save_vs_numpy": "an array of 1 GB saved, over `numpy.save` and fsync; wall clock",
     "state_dict_save_vs_safetensors": "a PyTorch state dict of 250 MB saved, over `safetensors.torch.save_file` and fsync; wall clock",
 }
@@ -66,6 +68,7 @@ def rows(rounds: int) -> Iterator[Row]:
         )
         for name, value, times in (("dict_1000", facts, rounds), ("list_10000", records, rounds // 10)):
             yield from json_rows(place / name, value, times)
+        yield sync_row(place / "sync", frame, rounds // 10)
         yield array_row(place / "array")
         if all(map(find_spec, NEEDS["state_dict_save_vs_safetensors"])):
             yield state_dict_row(place / "state_dict")
@@ -100,6 +103,18 @@ def small_rows(
     ref = stack.save(value).ref
     pairs = in_turn(lambda: stack.load(ref, into, type(value)), lambda: load(file), rounds)
     yield ratio_row(f"{place.name}_load_vs_{other}", pairs)
+
+
+def sync_row(place: Path, frame: pd.DataFrame, rounds: int) -> Row:
+    """Return the row of what a save takes longer that waits until the disk has the files and their names."""
+    place.mkdir()
+    synced, other = (make_stack(place / str(sync), sync_to_disk=sync) for sync in (True, False))
+    found = []
+    for number in range(rounds + 1):
+        frame.isetitem(0, np.random.default_rng(number).normal(size=1_000))
+        took, usual = (seconds(lambda stack=stack: stack.save(frame), perf_counter) for stack in (synced, other))
+        found.append(took - usual)
+    return row("frame_1000_sync_s", found[1:], "s")
 
 
 def large_row(name: str, place: Path, value: Any, change: Change, save: Save) -> Row:

@@ -54,6 +54,8 @@ def test_each_stack_has_its_own_key(layout):
     assert len(key.secret_key) >= 30
     assert os.stat(layout.directory / "s3.json").st_mode & 0o077 == 0
     assert json.loads(local_s3.s3_environment(layout)["AIRFLOW_CONN_ZEN_S3"])["password"] == key.secret_key
+    # Every user of the machine can list processes with their arguments.
+    assert key.secret_key not in " ".join(map(str, local_s3.server_command(layout)))
 
 
 def test_without_a_server_a_package_is_named(monkeypatch):
