@@ -126,7 +126,7 @@ def test_what_is_validated():
         return table
 
     with pytest.raises(
-        StepDefinitionError, match=r"(?s)Artifact\('features'\)\.latest\(\).*validation\.run\.run_validator"
+        StepDefinitionError, match=r"(?s)Artifact\('features'\)\.latest\(\).*validation\.validators\.run_validator"
     ):
         pipeline(lambda: validate(table, NotNull("a")))
     assert run_validator(NotNull("a"), table).passed
