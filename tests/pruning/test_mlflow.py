@@ -19,6 +19,14 @@ from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
 from tests.pruning.conftest import stack_at
+from tests.servers.mlflow_server import mlflow_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of its own: a prune reads all runs of the server, and tests leave thousands on the shared one."""
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
 
 
 @pytest.fixture
