@@ -253,15 +253,15 @@ class _TaskRunHooks(RunHooks):
         """Return FINISHED for a skipped task, which has not failed."""
         return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().final_state(error)
 
-    def on_opened(self, opened: OpenedRun, *, has_ended: bool = False) -> None:
+    def on_opened(self, opened: OpenedRun, *, is_brief: bool = False) -> None:
         """Log the address of the lineage run, and push it for the button on the task's page while the step runs.
 
-        The other buttons appear when the task has ended: Airflow pushes them then.
+        The other buttons, and all of a brief run, appear when the task has ended: Airflow pushes them then.
         """
         if opened.url:
             add_links(self.operator, {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url})
             self.operator.log.info("MLflow run: %s", opened.url)
-            if not has_ended:
+            if not is_brief:
                 with log_errors("The task's page has no link to its MLflow run yet"):
                     self.ti.xcom_push(key=MlflowRunLink().xcom_key, value=opened.url)
                     # Airflow would push it again when the task has ended, which takes as long as a request to MLflow.

@@ -41,7 +41,12 @@ class DagRunListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Import what is used in forks of this process, so that none of them spends the time."""
+        """Import what is used in forks of this process, so that none of them spends the time.
+
+        Airflow calls this in each task too, which imports what it needs.
+        """
+        if type(component).__name__ != "Job":
+            return
         with log_errors("Each task and each parse of a DAG file imports airflow_zen itself"):
             for name in (name for command in sys.argv for name in _PRELOADED.get(command, ())):
                 import_module(name)

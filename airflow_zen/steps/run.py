@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.steps")
 
+# A step whose latest result took less ends before a user finds it.
+_BRIEF_SECONDS = 1.0
 _ENDED_BY_USER = "StepInterrupted: the task was cleared or marked by a user while it was deferred"
 
 
@@ -49,8 +51,8 @@ class RunHooks:
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Check the inputs before anything else; an exception fails the run."""
 
-    def on_opened(self, opened: OpenedRun, *, has_ended: bool = False) -> None:
-        """Handle the start of the lineage run; that of a reused result has ended then."""
+    def on_opened(self, opened: OpenedRun, *, is_brief: bool = False) -> None:
+        """Handle the start of the lineage run; a brief one ends soon, or has ended as that of a reused result."""
 
     def on_reused(self, origin: str, page: str) -> None:
         """Handle the reuse of the result of a step run, while the run is sent to the lineage server.
@@ -121,7 +123,7 @@ def _compute(
     """Call the function while the plan's lease is held, and store its outputs."""
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
     with plan.lease, stack.scratch_directory() as scratch:
-        execution = Execution(step, arguments, stack, run, opening, run_hooks, collector, scratch)
+        execution = Execution(step, arguments, stack, run, opening, run_hooks, collector, scratch, _is_brief(plan))
         try:
             result = step.runtime.execute(execution)
             run = replace(
@@ -152,6 +154,11 @@ def _compute(
         if previews is not None:
             previews.attach(run, opening.result())
         return _apply_failures(run, failed, run_hooks)
+
+
+def _is_brief(plan: StepPlan) -> bool:
+    latest = plan.history[0].seconds if plan.history else None
+    return latest is not None and latest < _BRIEF_SECONDS
 
 
 def _apply_failures(run: StepRun, failed: Sequence[FailedReport], run_hooks: RunHooks) -> StepRun:
@@ -211,7 +218,7 @@ def _reuse_entry(
     recording = pool.submit(_record_reuse, step, plan, stack, run, starting)
     run_hooks.on_reused(entry.origin, entry.page)
     run, opened, failed = recording.result()
-    run_hooks.on_opened(opened, has_ended=True)
+    run_hooks.on_opened(opened, is_brief=True)
     return _apply_failures(run, failed, run_hooks)
 
 
@@ -237,7 +244,12 @@ def _begin_previews(
     result: StepResult | None = None,
     versions: Mapping[str, NextVersion] = MappingProxyType({}),
 ) -> BackgroundPreviews | None:
-    """Begin to make or find previews; never raise. A runtime that has no values here has stored their previews."""
+    """Begin to make or find previews where they are shown; never raise.
+
+    A runtime that has no values here has stored their previews.
+    """
+    if not stack.lineage.shows_files:
+        return None
     from airflow_zen.steps.materialize import BackgroundPreviews
 
     with log_errors(f"The outputs of {run.id} have no previews"):

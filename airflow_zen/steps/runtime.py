@@ -23,7 +23,8 @@ class Execution(msgspec.Struct, frozen=True):
     """One call of a step's function that the cache did not spare.
 
     `opening` is the lineage run, which opens while the inputs are loaded. `collector` receives what `log_metadata` logs,
-    also of a function that fails. `scratch` is an empty directory that lasts until the step has ended.
+    also of a function that fails. `scratch` is an empty directory that lasts until the step has ended. `is_brief`: whether
+    the task's latest result took less than a second.
     """
 
     step: Step
@@ -34,11 +35,12 @@ class Execution(msgspec.Struct, frozen=True):
     run_hooks: RunHooks
     collector: MetadataCollector
     scratch: Path
+    is_brief: bool = False
 
     def opened(self) -> OpenedRun:
         """Wait for the lineage run, and tell the hooks; once per execution."""
         opened = self.opening.result()
-        self.run_hooks.on_opened(opened)
+        self.run_hooks.on_opened(opened, is_brief=self.is_brief)
         return opened
 
 

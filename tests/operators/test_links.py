@@ -45,6 +45,21 @@ def test_a_step_links_to_its_run_its_previews_and_its_versions(mlflow):
 
 
 @pytest.mark.server
+def test_the_link_of_a_brief_step_is_pushed_when_it_has_ended(mlflow, monkeypatch):
+    """The link to the MLflow run is pushed while a step runs, unless the task's latest result took a short time."""
+    monkeypatch.setattr("airflow_zen.steps.run._BRIEF_SECONDS", 600.0)
+    runs = [
+        run_dag(pipeline(lambda rows=rows: frame(rows), dag_id="links_brief"), run_id=f"r{rows}") for rows in (1, 2)
+    ]
+    kinds = [[(type(sent).__name__, getattr(sent, "key", "")) for sent in run.supervisor.sent_messages] for run in runs]
+    first, second = (
+        kind.index(("SetXCom", KEYS["MLflow run"])) < kind.index(("SetXCom", "return_value")) for kind in kinds
+    )
+    assert (first, second) == (True, False)
+    assert links(runs[1], "frame")["MLflow run"]
+
+
+@pytest.mark.server
 def test_a_hit_links_to_the_run_that_made_its_result(mlflow):
     """A reused result, of a mapped task too, has a link to the MLflow run that computed it, also from another DAG."""
     first = run_dag(pipeline(lambda: total(frame.expand(rows=[1, 2])), dag_id="links_first"))

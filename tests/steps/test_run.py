@@ -1,16 +1,19 @@
 """Promises of `airflow_zen.steps.run`: the whole story of one execution."""
 
+import itertools
 import json
 import os
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import OutputError, StepInterrupted
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
+from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Output
-from airflow_zen.steps.run import RunHooks
+from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.step import Step
 from tests.calls import record_call, recorded_calls
 
@@ -200,7 +203,7 @@ def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch)
     pages = []
 
     class Pages(RunHooks):
-        def on_opened(self, opened, *, has_ended=False):
+        def on_opened(self, opened, *, is_brief=False):
             pages.append(opened.url)
 
     def look() -> str:
@@ -211,6 +214,25 @@ def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch)
     assert done.state is StepState.FINISHED
     assert pages == ["http://mlflow/run-1"]
     assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_a_step_is_brief_if_its_latest_result_was(stack):
+    """The hook of an opened run is told whether the latest result of the task took less than a second."""
+    said = []
+
+    def double(x: int) -> int:
+        return 2 * x
+
+    class Hooks(RunHooks):
+        def on_opened(self, opened, *, is_brief=False):
+            said.append(is_brief)
+
+    for number, seconds in enumerate((1.0, 0.9, 1.0, 0.0)):
+        ticks = itertools.count(1, seconds)
+        begun = StepRun(StepRunId("d", "r", "t", -1, number + 1), cache=CacheState.MISS)
+        at_pace = msgspec.structs.replace(stack, clock=lambda ticks=ticks: float(next(ticks)))
+        run_step(Step(double, "t"), Arguments.bind(double, (number,), {}), at_pace, begun, Hooks())
+    assert said == [False, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,8 @@ def test_a_reuse_is_handled_while_it_is_recorded(run, recorder, monkeypatch):
             said.append(origin)
             is_handled.set()
 
-        def on_opened(self, opened, *, has_ended=False):
-            said.append((opened.run_id, has_ended, recorder.runs[-1][0]))
+        def on_opened(self, opened, *, is_brief=False):
+            said.append((opened.run_id, is_brief, recorder.runs[-1][0]))
 
     def finish_after_hook(*args):
         assert is_handled.wait(60), "The hook was not called before the end of the run was sent."
