@@ -319,6 +319,8 @@ def _set_label(operator: MLStepOperator, context: Any, run: StepRun) -> None:
     for text in (label, repr(label)):
         if environment.from_string(template).render({"zen_label": text}) == label:
             context.update(zen_label=text, map_index_template=template)
+            # Airflow sends it with the state of the task; a label that it did not know takes a request of its own.
+            context["ti"].rendered_map_index = label
             return
 
 

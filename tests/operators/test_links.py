@@ -94,6 +94,16 @@ def test_links_are_known_before_a_step_runs():
         assert task["__var"]["_operator_extra_links"] == KEYS
 
 
+def test_the_label_of_a_task_takes_no_request_of_its_own(root):
+    """Airflow's server gets the label with the state of the task."""
+    for label in ("computed: no earlier result of this task is remembered", "cached"):
+        sent = {
+            type(message).__name__: message for message in run_dag(pipeline(lambda: frame(3))).supervisor.sent_messages
+        }
+        assert "SetRenderedMapIndex" not in sent
+        assert sent["SucceedTask"].rendered_map_index == label
+
+
 def test_a_task_says_what_the_cache_did(root):
     """The label of a task that is not mapped is `cached`, or `computed` with the reason."""
     labels = [
