@@ -10,16 +10,21 @@ from airflow_zen.errors import SettingsError
 if TYPE_CHECKING:
     from airflow_zen.deployment.base import Target
     from airflow_zen.deployment.bentoml import BentoML as BentoML
+    from airflow_zen.deployment.cluster.rollout import promote_canary as promote_canary
+    from airflow_zen.deployment.cluster.rollout import roll_back as roll_back
     from airflow_zen.deployment.kserve import KServe as KServe
     from airflow_zen.deployment.mlflow_serving import MLflowServing as MLflowServing
+    from airflow_zen.deployment.seldon import Seldon as Seldon
 
 _MODULES = {
     "BentoML": "airflow_zen.deployment.bentoml",
     "KServe": "airflow_zen.deployment.kserve",
     "MLflowServing": "airflow_zen.deployment.mlflow_serving",
+    "Seldon": "airflow_zen.deployment.seldon",
 }
+_FUNCTIONS = dict.fromkeys(("promote_canary", "roll_back"), "airflow_zen.deployment.cluster.rollout")
 
-__all__ = ["BentoML", "KServe", "MLflowServing", "parse_target"]
+__all__ = ["BentoML", "KServe", "MLflowServing", "Seldon", "parse_target", "promote_canary", "roll_back"]
 
 
 def parse_target(text: str) -> Target:
@@ -36,6 +41,7 @@ def parse_target(text: str) -> Target:
 if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.
 
     def __getattr__(name: str) -> Any:
-        if name not in _MODULES:
+        modules = _MODULES | _FUNCTIONS
+        if name not in modules:
             raise AttributeError(f"module 'airflow_zen.deployment' has no attribute {name!r}")
-        return getattr(import_module(_MODULES[name]), name)
+        return getattr(import_module(modules[name]), name)

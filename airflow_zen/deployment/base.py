@@ -216,14 +216,16 @@ def smoke_test(target: Target, request: DeploymentRequest, send: Send) -> None:
         raise DeploymentFailed(_SMOKE_TEST_FAILED.format(name=request.name, why=difference))
 
 
-def post_json(url: str, body: Mapping[str, Any], token: str = "", timeout: float = 120) -> Any:
+def post_json(
+    url: str, body: Mapping[str, Any], token: str = "", timeout: float = 120, headers: Mapping[str, str] | None = None
+) -> Any:
     """Post a JSON body to a server, and return the decoded answer. Raises `DeploymentFailed` for an error.
 
     timeout: seconds for the answer.
     """
     import httpx
 
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
     try:
         answer = httpx.post(url, json=body, headers=headers, timeout=timeout, trust_env=False)
         if answer.is_success:

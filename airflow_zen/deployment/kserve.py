@@ -4,17 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from airflow_zen.deployment.base import LocalTarget, Server, ServerPlace
+import msgspec
+
+from airflow_zen.deployment.base import Server, ServerPlace
+from airflow_zen.deployment.cluster.credentials import StoreSecret, kserve_secret
+from airflow_zen.deployment.cluster.target import (
+    Access,
+    Address,
+    ClusterTarget,
+    Progress,
+    Resource,
+    condition,
+    is_current,
+    object_name,
+    unmet,
+)
 from airflow_zen.deployment.protocols import Rows, encode_v2
+from airflow_zen.errors import StepDefinitionError
+
+_INFERENCE_SERVICE = Resource("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService")
+_FAILED_TRANSITIONS = ("BlockedByFailedLoad", "InvalidSpec")
 
 
-class KServe(LocalTarget, frozen=True):
-    """Serve a model with KServe, in its protocols V1 and V2: `POST <endpoint>/v2/models/NAME/infer`."""
+class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """Serve a model with KServe: `POST <endpoint>/v2/models/NAME/infer`, on this machine also protocol V1.
+
+    On this machine it is KServe's Python model server. `kserve`: its release. `extra_requirements`: what its environment
+    has beside what the model needs.
+
+    In the cluster that `kubernetes` names it is an `InferenceService` of the model format `mlflow`, which KServe serves with
+    MLServer. `canary`: the percentage of the requests that a new version gets while the old one gets the others, until it
+    is deployed without, or promoted. `logger`: the URL that requests and answers are sent to, such as
+    `<gateway>/log/NAME` of the deployment service. `runtime`, `image`: another serving runtime, another image of it, where
+    the model needs more libraries than it has. `resources`: of its container. The other options are those of
+    `ClusterTarget`.
+
+    https://kserve.github.io/website/
+    """
 
     kind: ClassVar[str] = "kserve"
     kserve: str = "kserve>=0.21,<0.22"
     extra_requirements: tuple[str, ...] = ()
+    canary: int | None = None
+    logger: str = ""
+    runtime: str = ""
+    image: str = ""
+    resources: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the options where they are written."""
+        super().__post_init__()
+        canary: Any = self.canary
+        if canary is not None and not (type(canary) is int and 0 <= canary < 100):
+            raise StepDefinitionError(
+                f"KServe(canary=…) is a percentage from 0 to 99, or None for all, got {canary!r}."
+            )
+
+    @property
+    def canary_percent(self) -> int | None:
+        """The option."""
+        return self.canary
+
+    def cluster_options(self) -> tuple[str, ...]:
+        """Return the names of the options that only a cluster has."""
+        return ("canary", "logger", "runtime", "image", "resources")
 
     def requirements(self, model: Sequence[str]) -> list[str]:
         """Return KServe and what the model needs; KServe needs a release of pandas that may be older than the model's."""
@@ -30,8 +85,60 @@ class KServe(LocalTarget, frozen=True):
 
     def predict_path(self, name: str) -> str:
         """Return the path of protocol V2."""
-        return f"/v2/models/{name}/infer"
+        return f"/v2/models/{object_name(name) if self.kubernetes else name}/infer"
 
     def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
         """Return a body of protocol V2."""
         return encode_v2(rows)
+
+    def resource(self) -> Resource:
+        """Return InferenceService."""
+        return _INFERENCE_SERVICE
+
+    def manifest(self, name: str, access: Access) -> dict[str, Any]:
+        """Return the predictor; https://kserve.github.io/website/docs/reference/crd-api."""
+        model = {
+            "modelFormat": {"name": "mlflow"},
+            "protocolVersion": "v2",
+            "storageUri": access.storage_uri,
+            "runtime": self.runtime,
+            "image": self.image,
+            "resources": dict(self.resources),
+        }
+        predictor = {
+            "model": {key: value for key, value in model.items() if value},
+            "serviceAccountName": access.service_account,
+            "logger": {"mode": "all", "url": self.logger} if self.logger else None,
+            **self.replica_fields(),
+        }
+        return {"predictor": {key: value for key, value in predictor.items() if value}}
+
+    def progress(self, found: Mapping[str, Any]) -> Progress:
+        """Return what the conditions and the status of the model say."""
+        model = found.get("status", {}).get("modelStatus", {})
+        if is_current(found) and model.get("transitionStatus") in _FAILED_TRANSITIONS:
+            failure = model.get("lastFailureInfo", {})
+            why = " ".join(filter(None, (failure.get("reason"), failure.get("message"))))
+            return Progress("failed", why or model["transitionStatus"])
+        is_loaded = model.get("transitionStatus", "UpToDate") == "UpToDate"
+        if is_current(found) and condition(found, "Ready").get("status") == "True" and is_loaded:
+            return Progress("ready")
+        return Progress("waiting", unmet(found))
+
+    def address(self, found: Mapping[str, Any]) -> Address:
+        """Return the URL of the status; by an ingress, with the host that it is routed by."""
+        url = str(found.get("status", {}).get("url", "")).rstrip("/")
+        if not self.ingress:
+            return Address(url)
+        return Address(self.ingress.rstrip("/"), {"Host": urlsplit(url).netloc})
+
+    def store_secret(self, options: Mapping[str, Any]) -> StoreSecret | None:
+        """Return KServe's form."""
+        return kserve_secret(options)
+
+    def storage_uri(self, uri: str, options: Mapping[str, Any]) -> str:
+        """Return an address of Azure as the URL that KServe expects."""
+        scheme, _, path = uri.partition("://")
+        if scheme in ("az", "abfs", "abfss") and (account := options.get("account_name")):
+            return f"https://{account}.blob.core.windows.net/{path}"
+        return super().storage_uri(uri, options)

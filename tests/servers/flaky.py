@@ -97,7 +97,7 @@ class FlakyProxy:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _forward  # noqa: N815
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass

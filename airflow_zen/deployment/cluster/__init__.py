@@ -1,0 +1,1 @@
+"""Deployments in a Kubernetes cluster, by custom resources of serving systems."""

@@ -1,0 +1,247 @@
+"""What the targets in a Kubernetes cluster share: their options, and what each says about its custom resource."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec.structs import force_setattr, replace
+
+from airflow_zen.deployment.base import Deployment, DeploymentRequest, LocalTarget
+from airflow_zen.errors import DeploymentFailed, StepDefinitionError
+
+if TYPE_CHECKING:
+    from airflow_zen.deployment.cluster.credentials import StoreSecret
+    from airflow_zen.stack import Stack
+
+CANDIDATE = "-candidate"
+"""What the name of the object ends with that is only smoke-tested."""
+
+# A candidate's name, and what controllers append to it, must be at most 63 characters.
+_NAME_LIMIT = 40
+_SCHEMES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+# How a model is deployed, and not what.
+_OF_THE_TASK = {"deferrable": None, "timeout": 0, "canary": None}
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """A kind of custom resource."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What the status of an object says about its present specification, and why."""
+
+    state: Literal["waiting", "ready", "failed"]
+    message: str = ""
+
+
+class Access(msgspec.Struct, frozen=True):
+    """Where the cluster reads a model, and with what: the address, a service account, a secret."""
+
+    storage_uri: str
+    service_account: str = ""
+    secret: str = ""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where an object answers, and the headers by which an ingress finds it."""
+
+    url: str
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """A target that serves on this machine, or in the cluster that `kubernetes` names.
+
+    `kubernetes`: the Airflow connection of the cluster, empty for this machine. `namespace`: by default the connection's.
+    `service_account`, `secret`: what exists there and reads the artifact root; by default they are made from the
+    connection of the artifact root. `artifact_root`: the artifact root as the cluster reaches it, where that differs, such
+    as `pvc://models/zen`. `ingress`: the URL that the worker reaches the models by, where it is outside of the cluster.
+    `min_replicas`, `max_replicas`: 0 for the cluster's defaults. `override`: fields of the manifest that are merged into
+    it. `deferrable`: whether the worker slot is free while the model starts; None follows `[operators]
+    default_deferrable`. `timeout`: seconds without a change of the object after which it has failed.
+    """
+
+    kubernetes: str = ""
+    namespace: str = ""
+    service_account: str = ""
+    secret: str = ""
+    artifact_root: str = ""
+    ingress: str = ""
+    min_replicas: int = 0
+    max_replicas: int = 0
+    override: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    deferrable: bool | None = None
+    timeout: int = 900
+
+    def __post_init__(self) -> None:
+        """Check the options where they are written."""
+        force_setattr(self, "override", _plain(self.override))
+        if self.kubernetes:
+            return
+        for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
+            value = getattr(self, name)
+            # A mapping's default is made by a factory.
+            if name in (*_CLUSTER_OPTIONS, *self.cluster_options()) and value and value != default:
+                raise StepDefinitionError(
+                    f"{type(self).__name__}({name}={value!r}) is for a cluster: name its connection with "
+                    "kubernetes='kubernetes_default'."
+                )
+
+    @property
+    def canary_percent(self) -> int | None:
+        """The share of the requests that a new version gets at first; None for all."""
+        return None
+
+    def cluster_options(self) -> tuple[str, ...]:
+        """Return the names of its own options that only a cluster has."""
+        return ()
+
+    def resource(self) -> Resource:
+        """Return the kind of object that serves a model."""
+        raise NotImplementedError
+
+    def manifest(self, name: str, access: Access) -> dict[str, Any]:
+        """Return the specification of an object, without what `override` says."""
+        raise NotImplementedError
+
+    def progress(self, found: Mapping[str, Any]) -> Progress:
+        """Return what the status of an object says about the present specification."""
+        raise NotImplementedError
+
+    def address(self, found: Mapping[str, Any]) -> Address:
+        """Return where an object that is ready answers."""
+        raise NotImplementedError
+
+    def store_secret(self, options: Mapping[str, Any]) -> StoreSecret | None:
+        """Return the secret that reads the artifact root, in the form of the serving system; None where none is needed."""
+        raise NotImplementedError
+
+    def storage_uri(self, uri: str, options: Mapping[str, Any]) -> str:
+        """Return an address in the artifact root as the serving system writes it; options: fsspec's."""
+        scheme, separator, path = uri.partition("://")
+        return f"{_SCHEMES.get(scheme, scheme)}{separator}{path}"
+
+    def key(self, request: DeploymentRequest) -> str:
+        """Return the identity of what would serve; how it is rolled out is no part of it."""
+        options = {name: value for name, value in _OF_THE_TASK.items() if hasattr(self, name)}
+        return super(ClusterTarget, replace(self, **options)).key(request)
+
+    def find_current(self, request: DeploymentRequest) -> Deployment | None:
+        """Return the deployment if its object is ready, and has what is asked for."""
+        if not self.kubernetes:
+            return super().find_current(request)
+        from airflow_zen.deployment.cluster.rollout import Rollout
+
+        return Rollout(self, request.name).find_current(request)
+
+    def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
+        """Serve the model on this machine; or in the cluster, where an object beside the old one is tested first."""
+        if not self.kubernetes:
+            return super().deploy(request, stack)
+        from airflow_zen.deployment.cluster.rollout import Rollout
+
+        return Rollout(self, request.name).deploy(request, stack)
+
+    def stop(self, deployment: Deployment) -> None:
+        """Delete what was made for a deployment."""
+        if not self.kubernetes:
+            return super().stop(deployment)
+        from airflow_zen.deployment.cluster.objects import Objects
+
+        return Objects(self).delete_all(object_name(deployment.name))
+
+    def logs(self, deployment: Deployment, lines: int) -> str:
+        """Return the end of the logs of the pods that serve the model."""
+        if not self.kubernetes:
+            return super().logs(deployment, lines)
+        from airflow_zen.deployment.cluster.objects import Objects
+
+        return Objects(self).logs(object_name(deployment.name), lines)
+
+    def describe_state(self, deployment: Deployment) -> str:
+        """Return what the object's status says."""
+        if not self.kubernetes:
+            return super().describe_state(deployment)
+        from airflow_zen.deployment.cluster.objects import Objects
+
+        found = Objects(self).get(object_name(deployment.name))
+        if found is None:
+            return "stopped"
+        progress = self.progress(found)
+        words = {"ready": "serving", "waiting": "starting", "failed": "failed"}[progress.state]
+        return f"{words}: {progress.message}" if progress.message and progress.state != "ready" else words
+
+    def body(self, name: str, access: Access) -> dict[str, Any]:
+        """Return the object of a name as it is applied, with the overrides of the user."""
+        resource = self.resource()
+        made = {
+            "apiVersion": f"{resource.group}/{resource.version}",
+            "kind": resource.kind,
+            "metadata": {"name": name},
+            "spec": self.manifest(name, access),
+        }
+        return _merged(made, self.override)
+
+    def replica_fields(self) -> dict[str, int]:
+        """Return the numbers of replicas that are set."""
+        return {
+            name: value
+            for name, value in (("minReplicas", self.min_replicas), ("maxReplicas", self.max_replicas))
+            if value
+        }
+
+
+_CLUSTER_OPTIONS = tuple(name for name in ClusterTarget.__struct_fields__ if name != "kubernetes")
+
+
+def object_name(name: str) -> str:
+    """Return the name of a deployment, or of its candidate, as Kubernetes allows it: a label of a domain name."""
+    stem = name.removesuffix(CANDIDATE)
+    words = re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:_NAME_LIMIT].strip("-")
+    if not words:
+        raise DeploymentFailed(f"No object in a cluster can be named {name!r}: deploy it with name='…' of letters.")
+    return f"{'' if words[0].isalpha() else 'm-'}{words}{CANDIDATE if stem != name else ''}"
+
+
+def is_current(found: Mapping[str, Any]) -> bool:
+    """Whether the status of an object is about its present specification."""
+    seen, written = found.get("status", {}).get("observedGeneration"), found["metadata"].get("generation")
+    return seen is not None and (written is None or seen >= written)
+
+
+def condition(found: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object's status; empty where it has none of the type."""
+    conditions = found.get("status", {}).get("conditions") or ()
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def unmet(found: Mapping[str, Any]) -> str:
+    """Return in words which conditions of an object are not met."""
+    texts = []
+    for each in found.get("status", {}).get("conditions") or ():
+        if each["status"] != "True":
+            why = " ".join(filter(None, (each.get("reason"), each.get("message"))))
+            texts.append(f"{each['type']} is {each['status']}{f' ({why})' if why else ''}")
+    return "; ".join(texts)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        name: value for name, value in over.items() if isinstance(value, Mapping) and isinstance(base.get(name), dict)
+    }
+    return {**base, **over, **{name: _merged(base[name], value) for name, value in both.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as literals in one order: the repr of a target is its text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(held) for key, held in sorted(value.items())}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
