@@ -30,10 +30,14 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.mlflow_model import MLflowModel
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.user_defined import register_materializer
+    from airflow_zen.models.gates import Better
     from airflow_zen.operators.artifact import Artifact, Model
     from airflow_zen.operators.evaluation import EvaluateOperator, evaluate
     from airflow_zen.operators.ml_step import MLStepOperator
+    from airflow_zen.operators.prediction import BatchPredictOperator, predict
+    from airflow_zen.operators.promotion import PromoteModelOperator, promote
     from airflow_zen.operators.validation import ValidateOperator, validate
+    from airflow_zen.sensors.model_version import ModelVersionSensor
     from airflow_zen.steps.outputs import Each, Output
     from airflow_zen.steps.step import Cache
     from airflow_zen.validation.base import Validator
@@ -62,6 +66,8 @@ __all__ = [
     "AllowedValues",
     "Artifact",
     "ArtifactRef",
+    "BatchPredictOperator",
+    "Better",
     "CSVString",
     "Cache",
     "Check",
@@ -81,6 +87,7 @@ __all__ = [
     "MarkdownString",
     "Materializer",
     "Model",
+    "ModelVersionSensor",
     "NamedArtifact",
     "NoDuplicateRows",
     "NoOverlap",
@@ -88,6 +95,7 @@ __all__ = [
     "NotConstant",
     "NotNull",
     "Output",
+    "PromoteModelOperator",
     "RowCount",
     "RowCountChange",
     "SameSchema",
@@ -105,6 +113,8 @@ __all__ = [
     "log_metadata",
     "ml_step",
     "mlflow_environment",
+    "predict",
+    "promote",
     "prune",
     "register_artifact",
     "register_materializer",
@@ -131,11 +141,15 @@ _MODULES = {
         "materializers.mlflow_model": ["MLflowModel"],
         "materializers.texts": ["CSVString", "HTMLString", "JSONString", "MarkdownString"],
         "materializers.user_defined": ["register_materializer"],
+        "models.gates": ["Better"],
         "operators.artifact": ["Artifact", "Model"],
         "operators.ml_step": ["MLStepOperator"],
+        "sensors.model_version": ["ModelVersionSensor"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],
         "operators.evaluation": ["EvaluateOperator", "evaluate"],
+        "operators.prediction": ["BatchPredictOperator", "predict"],
+        "operators.promotion": ["PromoteModelOperator", "promote"],
         "operators.validation": ["ValidateOperator", "validate"],
         "validation.base": ["Validator"],
         "validation.checks": [

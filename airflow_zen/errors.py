@@ -151,6 +151,10 @@ class ModelNameError(ZenError, ValueError):
     """The name of a registered model, its version or an alias is invalid."""
 
 
+class PromotionRefused(ZenError, RuntimeError):
+    """An alias does not move: it has changed since the comparison, or another promotion is running."""
+
+
 class SpinError(ZenError, LookupError):
     """A recorded step run cannot be replayed."""
 

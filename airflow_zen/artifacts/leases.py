@@ -356,13 +356,15 @@ class StoreLock(msgspec.Struct):
 
 
 @contextmanager
-def try_lock(transport: Transport, key: str, clock: Callable[[], float]) -> Iterator[StoreLock | None]:
-    """Hold the lock at `key` for the block, 15 minutes where it is not extended; None when another process holds it.
+def try_lock(
+    transport: Transport, key: str, clock: Callable[[], float], seconds: float = _LOCK_SECONDS
+) -> Iterator[StoreLock | None]:
+    """Hold the lock at `key` for the block, or `seconds` where it is not extended; None when another process holds it.
 
     `clock` returns seconds since the epoch; the clocks of all processes must about agree.
     """
     records, now = _lock_records(transport, key), clock()
-    mine = LeaseRecord(uuid.uuid4().hex, until=now + _LOCK_SECONDS)
+    mine = LeaseRecord(uuid.uuid4().hex, until=now + seconds)
     number = _acquire_lock(records, mine, now)
     lock = StoreLock(records, number, mine, clock) if number else None
     try:

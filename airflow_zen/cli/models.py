@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from getpass import getuser
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import print_rows
 
 if TYPE_CHECKING:
+    from airflow_zen.models.promotion import Promotion, Promotions
     from airflow_zen.models.registry import RegisteredModels
 
 
@@ -27,26 +29,92 @@ def list_models(args: Any) -> None:
     "models promote",
     argument("name", "The registered model"),
     argument("version", "The version, a number"),
-    argument("alias", "The alias, such as champion"),
+    argument("alias", "The alias (default: champion)", nargs="?", default="champion"),
+    argument("--why", "The reason, which is kept", default=""),
     ARG_STACK,
 )
 def promote_model(args: Any) -> None:
     """Point an alias at a version of a model.
 
-    A model or a version that does not exist is refused.
+    Who did it, when and why, and the version before are kept: see `airflow zen models history`. A model or a version that
+    does not exist is refused, and so is a promotion while the alias is moved by another process. No gates are checked.
     """
-    from airflow_zen.lineage.mlflow.errors import MlflowRejected
     from airflow_zen.models.model import ModelSelector
+    from airflow_zen.models.promotion import Move
 
-    try:
-        registry = _open_registry(args)
-        before = registry.aliases(args.name).get(args.alias, "")
-        registry.get(ModelSelector.parse(f"{args.name}/{args.version}"))
-        registry.set_alias(args.name, args.alias, args.version)
-    except MlflowRejected as error:
-        raise SystemExit(f"The alias was not set: {error}") from error
-    moved = f", which pointed at version {before}" if before and before != args.version else ""
-    print(f"models:/{args.name}@{args.alias} is version {args.version} now{moved}.")
+    promotions = _open_promotions(args)
+    before = promotions.registry.aliases(args.name).get(args.alias, "")
+    version = promotions.registry.get(ModelSelector.parse(f"{args.name}/{args.version}"))
+    move = Move(
+        model=args.name,
+        alias=args.alias,
+        version=version.number,
+        previous=before,
+        digest=version.tags.get("zen.digest", ""),
+        by=getuser(),
+        why=args.why,
+    )
+    promotions.promote(move)
+    _report(args.name, args.alias, args.version, before)
+
+
+@command(
+    "models rollback",
+    argument("name", "The registered model"),
+    argument("alias", "The alias (default: champion)", nargs="?", default="champion"),
+    argument("--why", "The reason, which is kept", default=""),
+    ARG_STACK,
+)
+def roll_back_model(args: Any) -> None:
+    """Point an alias at the version that it had before the last promotion.
+
+    A second rollback goes one promotion further back. An alias that was moved by hand returns to the version of the last
+    promotion.
+    """
+    done = _open_promotions(args).roll_back(args.name, args.alias, getuser(), args.why)
+    _report(args.name, args.alias, done.version, done.previous)
+
+
+@command(
+    "models history",
+    argument("name", "The registered model"),
+    argument("alias", "The alias (default: champion)", nargs="?", default="champion"),
+    *STACK_AND_OUTPUT,
+)
+def show_history(args: Any) -> None:
+    """List the promotions and rollbacks of an alias, newest first: who, when, why, from which version, by which gates.
+
+    A promotion whose process was killed is pending until the next one. An alias that was moved in MLflow has a row of its
+    own, without a time.
+    """
+    promotions = _open_promotions(args)
+    moves, current = (
+        promotions.history(args.name, args.alias),
+        promotions.registry.aliases(args.name).get(args.alias, ""),
+    )
+    rows = [_move_row(move) for move in reversed(moves)]
+    known = next((move.version for move in reversed(moves) if move.state != "abandoned"), "")
+    if current != known:
+        text = "moved outside of airflow_zen" if current else "deleted outside of airflow_zen"
+        rows.insert(0, {**dict.fromkeys(_HISTORY, ""), "version": current, "previous": known, "state": text})
+    if not rows:
+        raise SystemExit(f"{args.name}@{args.alias} has never been set.")
+    print_rows(rows, args.output)
+
+
+_HISTORY = ("number", "version", "previous", "state", "at", "by", "approved_by", "why", "task", "gates")
+
+
+def _move_row(move: Promotion) -> dict[str, Any]:
+    gates = ", ".join(f"{gate}: {outcome}" for gate, outcome in move.gates.items())
+    state = f"{move.state} (rollback)" if move.rollback else move.state
+    cells = (move.version, move.previous, state, _time_text(move.at), move.by, move.approved_by, move.why, move.origin)
+    return dict(zip(_HISTORY, (move.number, *cells, gates), strict=True))
+
+
+def _report(name: str, alias: str, version: str, before: str) -> None:
+    moved = f", which pointed at version {before}" if before and before != version else ""
+    print(f"models:/{name}@{alias} is version {version} now{moved}.")
 
 
 def _open_registry(args: Any) -> RegisteredModels:
@@ -54,6 +122,14 @@ def _open_registry(args: Any) -> RegisteredModels:
     from airflow_zen.config.settings import Settings
 
     return open_registry(Settings.read(args.stack))
+
+
+def _open_promotions(args: Any) -> Promotions:
+    from airflow_zen.config.settings import Settings, open_stack
+    from airflow_zen.models.promotion import Promotions
+
+    stack = open_stack(Settings.read(args.stack), lineage=False)
+    return Promotions(_open_registry(args), stack.store.transport, stack.clock)
 
 
 def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
+from airflow_zen.lineage.mlflow.versions import versions_of_content
 from airflow_zen.models.model import LATEST, ModelSelector
 from airflow_zen.transports.base import map_in_parallel
 
@@ -63,6 +64,11 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
         )
 
     @property
+    def is_of_step(self) -> bool:
+        """Whether a step registered it, so that its artifact is known."""
+        return "zen.digest" in self.tags
+
+    @property
     def model_id(self) -> str:
         """The id of its logged model in MLflow; empty for files that are elsewhere."""
         model_id = self.source.removeprefix("models:/")
@@ -94,6 +100,9 @@ class RegisteredModels:
 
     def __init__(self, rest: MlflowRest) -> None:
         self._rest = rest
+
+    def __repr__(self) -> str:
+        return f"RegisteredModels({self._rest.server.uri!r})"
 
     def models(self) -> Iterator[Mapping[str, Any]]:
         """Yield every registered model, by name."""
@@ -172,10 +181,7 @@ class RegisteredModels:
 
     def versions_of_content(self, name: str, digest: str) -> list[RegisteredVersion]:
         """Return the versions of a model with this content, oldest first."""
-        condition = f"name = {quote_filter_value(name)} AND tags.`zen.digest` = {quote_filter_value(digest)}"
-        search = {"filter": condition, "order_by": "version_number ASC", "max_results": _PER_PAGE}
-        found = self._rest.get("model-versions/search", search).get("model_versions", [])
-        return sorted(map(RegisteredVersion.from_answer, found), key=lambda version: int(version.number))
+        return [*map(RegisteredVersion.from_answer, versions_of_content(self._rest, name, digest))]
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Point an alias at a version, which must exist: MLflow accepts any number."""

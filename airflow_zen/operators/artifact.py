@@ -91,6 +91,18 @@ class Model(DeclaredModel, frozen=True):
             )
         return asset_of_alias(self.selector, stack)
 
+    def watched(self, stack: str = "", poll_interval: float = 60.0) -> Asset:
+        """Return its asset with a watcher: the triggerer also sees the alias move in MLflow's page or by a command.
+
+        `poll_interval`: seconds. Use it in one DAG, `schedule=[Model("name@champion").watched()]`, and Airflow watches it for
+        all that are scheduled on the asset.
+        """
+        from airflow_zen.sensors.model_version import watcher_of
+
+        asset = self.asset_in(stack)
+        asset.watchers = [watcher_of(self, stack, poll_interval)]
+        return asset
+
 
 def with_default_models(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return keyword arguments with the models that `Annotated[T, Model("name@alias")]` declares and nobody passes."""

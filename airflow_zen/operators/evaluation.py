@@ -14,7 +14,7 @@ from airflow_zen.materializers.base import installed_version
 from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.operators.validation import ReportOperator, check_sample, is_artifact, short_text, unique_task_id
 from airflow_zen.stack import Stack
-from airflow_zen.validation.evaluation import RESAMPLES, SAMPLE, evaluate_model
+from airflow_zen.validation.evaluation import BASELINE_DIGEST, MODEL_DIGEST, RESAMPLES, SAMPLE, evaluate_model
 from airflow_zen.validation.evaluation_checks import as_thresholds
 
 _TASKS = ("", "regression", "binary", "multiclass", "ranking")
@@ -86,18 +86,18 @@ class EvaluateOperator(ReportOperator):
         return f"scikit-learn {installed_version('scikit-learn')}"
 
     def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
-        """Look up the baseline, and the size of the model."""
+        """Look up the model and the baseline, their digests, and the size of the model."""
         baseline, found = self.op_kwargs.get("baseline"), dict(self.op_kwargs)
         selectors = SelectorResolver(settings, stack)
         if selectors.is_selector(baseline):
             found["baseline"], found["baseline_name"] = _find_baseline(baseline, selectors)
-        if found.get("max_bytes") is not None:
-            # Resolved once: the size is that of the model that is evaluated.
-            model = (
-                selectors.resolve(found["model"]).to_wire() if selectors.is_selector(found["model"]) else found["model"]
-            )
-            found["model"] = model
-            found["model_bytes"] = ArtifactRef.from_wire(model).size if ArtifactRef.is_wire(model) else None
+        if selectors.is_selector(found["model"]):
+            found["model"] = selectors.resolve(found["model"]).to_wire()
+        refs = {key: value for key in ("model", "baseline") if ArtifactRef.is_wire(value := found[key])}
+        if found.get("max_bytes") is not None and "model" in refs:
+            found["model_bytes"] = refs["model"]["size"]
+        names = {"model": MODEL_DIGEST, "baseline": BASELINE_DIGEST}
+        found["digests"] = {names[key]: ref["digest"] for key, ref in refs.items()}
         self.op_kwargs = found
 
 

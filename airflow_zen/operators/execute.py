@@ -71,6 +71,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         _set_label(operator, context, run)
     with log_errors("The asset events of this task are incomplete"):
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
+        operator.on_computed(run, context, stack_overridden=stack_overridden)
         emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
     result = to_xcom(step, run.outputs)
     if run_hooks.has_reports(step, run):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import Operator
 
     from airflow_zen.config.settings import Settings
+    from airflow_zen.runs.step_run import StepRun
     from airflow_zen.stack import Stack
 
 
@@ -140,6 +141,9 @@ class MLStepOperator(PythonOperator):
 
     def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
         """Replace those of `op_kwargs` that are looked up before the step runs, such as a model by its alias."""
+
+    def on_computed(self, run: StepRun, context: Any, *, stack_overridden: bool) -> None:
+        """Look at the finished run before the events of its assets are decided."""
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""

@@ -34,6 +34,9 @@ log = logging.getLogger("airflow_zen.validation")
 SAMPLE, RESAMPLES, SMALL_SLICE = 1_000_000, 1000, 30
 """The rows that are evaluated of a larger table, the resamples of the bootstrap, and the rows of a slice that is small."""
 
+# In the statistics of a report: of what it is, for the gate that reads it.
+MODEL_DIGEST, BASELINE_DIGEST = "model_digest", "baseline_digest"
+
 _SEED = 0
 _MAX_VALUES, _MAX_SLICES, _RANGES = 20, 200, 4
 
@@ -55,6 +58,7 @@ def evaluate_model(
     max_bytes: int | None = None,
     model_bytes: int | None = None,
     max_latency: float | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """Return the report of a model on a table; what cannot be evaluated is a failed check.
 
@@ -63,6 +67,7 @@ def evaluate_model(
     `baseline_name` is what was asked for, which may not exist yet. `thresholds` are numbers or `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a
     list of them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits
     the size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
+    `digests` are those of model and baseline, which the statistics repeat.
     Raises `ZenError` without scikit-learn.
     """
     _require_sklearn()
@@ -97,6 +102,7 @@ def evaluate_model(
     cut, uncut = _slices(measured, ours, frame, slices)
     facts = {"target": target, "metrics": ", ".join(values)}
     facts |= {"groups": groups} if groups else {}
+    facts |= digests or {}
     facts |= {"bootstrap": f"{resamples} resamples, seed {_SEED}"} if baseline is not None else {}
     plots = _plots(model, frame, target, ours, [metric for metric in measured if metric.name in values])
     return EvaluationReport(

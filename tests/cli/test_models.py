@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from datetime import datetime
+from getpass import getuser
 
 import pytest
 from airflow.sdk import dag
@@ -51,7 +52,7 @@ def pipeline_runs(tmp_path_factory):
 
 
 def call_command(function, **options):
-    function.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+    function.func(Namespace(**{"stack": None, "output": "json", "verbose": False, "why": "", **options}))
 
 
 def json_output(capsys, function, **options):
@@ -65,16 +66,39 @@ def test_promotes_an_existing_version(pipeline_runs, capsys):
     call_command(models.promote_model, name="line", version="1", alias="champion")
     call_command(models.promote_model, name="line", version="2", alias="champion")
     assert "which pointed at version 1" in capsys.readouterr().out
-    assert json_output(capsys, models.list_models, name=None)[0]["aliases"] == "champion → 2"
+    assert json_output(capsys, models.list_models, name=None)[0]["aliases"] == "challenger → 2, champion → 2"
     versions = json_output(capsys, models.list_models, name="line")
-    assert [(row["version"], row["aliases"]) for row in versions] == [("2", "champion"), ("1", "")]
+    assert [(row["version"], row["aliases"]) for row in versions] == [("2", "challenger, champion"), ("1", "")]
     for wrong in ({"version": "7"}, {"name": "circle"}):
         with pytest.raises(
             SystemExit, match=r"has no version '7'; it has 2, 1|no registered model 'circle'. It has 'line'"
         ):
             call_command(models.promote_model, **{"name": "line", "version": "1", "alias": "champion", **wrong})
-    with pytest.raises(SystemExit, match="The alias was not set"):
+    with pytest.raises(SystemExit, match="'latest' cannot be an alias"):
         call_command(models.promote_model, name="line", version="1", alias="latest")
+
+
+def test_history_and_rollback_of_an_alias(pipeline_runs, capsys):
+    """Each move is listed with who, why and the version before; a rollback undoes one, and a move by hand is shown."""
+    import mlflow
+
+    given = {"name": "line", "alias": "eu"}
+    call_command(models.promote_model, version="1", **given)
+    call_command(models.promote_model, version="2", **{**given, "why": "a better fit"})
+    call_command(models.roll_back_model, **given)
+    assert "models:/line@eu is version 1 now, which pointed at version 2." in capsys.readouterr().out
+    rows = json_output(capsys, models.show_history, **given)
+    assert [(row["version"], row["previous"], row["state"]) for row in rows] == [
+        ("1", "2", "moved (rollback)"),
+        ("2", "1", "moved"),
+        ("1", "", "moved"),
+    ]
+    assert rows[1]["why"] == "a better fit"
+    assert rows[1]["by"] == getuser()
+    mlflow.MlflowClient(pipeline_runs.uri).set_registered_model_alias("line", "eu", "2")
+    assert json_output(capsys, models.show_history, **given)[0]["state"] == "moved outside of airflow_zen"
+    with pytest.raises(SystemExit, match="line@us has never been set"):
+        call_command(models.show_history, name="line", alias="us")
 
 
 def test_lists_the_metrics_of_models(pipeline_runs, capsys):

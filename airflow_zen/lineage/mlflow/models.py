@@ -15,13 +15,13 @@ from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
-from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
+from airflow_zen.lineage.mlflow.versions import maker_tags, point_challenger, register, versions_of_content
 from airflow_zen.model_files import MLMODEL_FILE, ModelEnvironment
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url
@@ -74,7 +74,9 @@ class LoggedModels:
     def log_step_models(
         self, run: StepRun, experiment_id: str, run_id: str, prefetched: PrefetchResult, resume: bool
     ) -> None:
-        """Create the model outputs of a step; those that a hit reused are only attached to the run.
+        """Create the model outputs of a step, and versions of them where `run.model` is set.
+
+        What a hit reused, and what another step made, is only attached to the run.
 
         resume: look for what an earlier attempt created, and continue from there.
         """
@@ -82,16 +84,43 @@ class LoggedModels:
         outputs = [name for name, ref in run.outputs.items() if is_mlflow_model(ref)]
         if run.model and not outputs and run.state is StepState.FINISHED:
             log.warning(_NO_MODEL_WARNING, run.id.task_id, run.model, run.model)
-        if run.is_hit:
-            reused = [known[digest] for name in outputs if (digest := run.outputs[name].digest) in known]
-            self.log_outputs(run_id, reused)
-            return
-        read = {f"input:{name}": known[ref.digest] for name, ref in run.inputs.items() if ref.digest in known}
-        created = {f"output:{name}": self.log_model(run, name, experiment_id, run_id, resume) for name in outputs}
-        send(model_metadata_requests(run, run_id, read | created), self.rest)
+        ids = {f"output:{name}": self._log_output(run, name, experiment_id, run_id, known, resume) for name in outputs}
+        ids |= {f"input:{name}": known.get(ref.digest, "") for name, ref in run.inputs.items()}
+        if not run.is_hit:
+            send(
+                model_metadata_requests(run, run_id, {subject: found for subject, found in ids.items() if found}),
+                self.rest,
+            )
 
-    def log_model(self, run: StepRun, output: str, experiment_id: str, run_id: str, resume: bool = False) -> str:
-        """Create a logged model of an output with its files, and a version where `run.model` is set; return its id."""
+    def _log_output(
+        self, run: StepRun, output: str, experiment_id: str, run_id: str, known: Mapping[str, str], resume: bool
+    ) -> str:
+        """Attach the model of an output to the run, created where MLflow has none of it; return its id, empty for none.
+
+        A step that returns the model of another step, or the content of a version, has no model of its own: the page of the
+        version shows what it was trained with.
+        """
+        digest, source = run.outputs[output].digest, ""
+        version = next(iter(versions_of_content(self.rest, run.model, digest)), None) if run.model else None
+        model_id = str(version.get("source", "")).removeprefix("models:/") if version else ""
+        if not model_id.startswith("m-"):
+            is_read = any(ref.digest == digest for ref in run.inputs.values())
+            model_id = known.get(digest, "") if run.is_hit or is_read else ""
+        if model_id:
+            self.log_outputs(run_id, [model_id])
+        elif run.model or not run.is_hit:
+            model_id, source = self.log_model(run, output, experiment_id, run_id, resume)
+        if run.model:
+            if version is None:
+                logged = self.rest.get(f"logged-models/{model_id}")["model"]["info"]
+                version = register(self.rest, run, logged, source or f"models:/{model_id}")
+            point_challenger(self.rest, run.model, str(version["version"]), forward_only=resume)
+        return model_id
+
+    def log_model(
+        self, run: StepRun, output: str, experiment_id: str, run_id: str, resume: bool = False
+    ) -> tuple[str, str]:
+        """Create a logged model of an output with its files; return its id, and the address of files that stay elsewhere."""
         ref = run.outputs[output]
         found = []
         if resume:
@@ -104,11 +133,7 @@ class LoggedModels:
             self._complete(ref, run, output, model["artifact_uri"])
         self.log_outputs(run_id, [model_id])
         self.rest.request("PATCH", f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
-        if run.model:
-            source = f"models:/{model_id}" if copied else ref.uri
-            version = {"name": run.model, "source": source, "run_id": run_id, "model_id": model_id}
-            self._create_version({**version, "tags": key_values(_maker_tags(run, output))}, resume)
-        return model_id
+        return model_id, "" if copied else ref.uri
 
     def log_outputs(self, run_id: str, model_ids: Iterable[str]) -> None:
         """List models as outputs of a run; those that are listed already stay."""
@@ -131,7 +156,7 @@ class LoggedModels:
         ref = run.outputs[output]
         name = run.model or ref.name.rpartition("/")[2] or run.id.task_id
         run_key = dag_run_key(run.id.dag_id, run.id.run_id)
-        tags = {**_maker_tags(run, output), "zen.run_key": run_key, "zen.uri": ref.uri}
+        tags = {**maker_tags(run, output), "zen.run_key": run_key, "zen.uri": ref.uri}
         request = {
             "experiment_id": experiment_id,
             "name": shorten(re.sub(_INVALID_NAME_CHARACTERS, "_", name), MAX_KEY),
@@ -172,26 +197,17 @@ class LoggedModels:
 
         The artifact itself, and its digest, have none of it.
         """
-        environment = run.summaries.get(ref.digest, {}).get("environment", {})
-        described = run.model_inputs.get(output, {})
+        # The record of a reused result has no summaries.
+        summary = run.summaries[ref.digest] if ref.digest in run.summaries else self._read_summary(ref)
+        environment, described = summary.get("environment", {}), dict(run.model_inputs.get(output, {}))
+        if not run.registration.get("signature", True):
+            described = {}
+        elif not run.registration.get("input_example", True):
+            described.pop("rows", None)
         if environment or described:
             written = self._transport.read(f"{key_of_url(self._root, ref.uri)}/{MLMODEL_FILE}").decode()
             files = completed_files(written, environment, described)
             put_run_files(artifact_uri, files, self._transport, self._root, self.rest)
-
-    def _create_version(self, version: Mapping[str, Any], resume: bool) -> None:
-        name, run_id = version["name"], version["run_id"]
-        if resume:
-            filtered = {"filter": f"name={quote_filter_value(name)} and run_id={quote_filter_value(run_id)}"}
-            versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
-            if any(found.get("source") == version["source"] for found in versions):
-                return
-        try:
-            self.rest.post("registered-models/create", {"name": name})
-        except MlflowRejected as error:
-            if not error.already_exists:
-                raise
-        self.rest.post("model-versions/create", version)
 
     def _read_summary(self, ref: ArtifactRef) -> Mapping[str, Any]:
         """Return the summary of an artifact's manifest; empty where it was deleted, or is outside the artifact root."""
@@ -203,19 +219,6 @@ class LoggedModels:
     def _read_manifest(self, ref: ArtifactRef) -> Manifest:
         key = f"{key_of_url(self._root, ref.uri)}/{MANIFEST_FILE_NAME}"
         return Manifest.from_json(self._transport.read(key), ref.digest)
-
-
-def _maker_tags(run: StepRun, output: str) -> dict[str, str]:
-    """Return the tags that say which step run made a model, and of which content."""
-    return {
-        "zen.dag_id": run.id.dag_id,
-        "zen.run_id": run.id.run_id,
-        "zen.task_id": run.id.task_id,
-        **({"zen.map_index": str(run.id.map_index)} if run.id.map_index >= 0 else {}),
-        "zen.key": str(run.id),
-        "zen.output": output,
-        "zen.digest": run.outputs[output].digest,
-    }
 
 
 def completed_files(mlmodel: str, environment: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, bytes]:

@@ -1,0 +1,147 @@
+"""`predict` and `BatchPredictOperator`: the predictions of a model for a table as a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.xcom_arg import XComArg
+from msgspec.structs import replace
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.errors import StepDefinitionError
+from airflow_zen.models.model import ModelSelector
+from airflow_zen.models.predict import BATCH_ROWS, concatenate, predict_batches
+from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.operators.validation import is_artifact, unique_task_id
+
+if TYPE_CHECKING:
+    from airflow_zen.config.settings import Settings
+    from airflow_zen.stack import Stack
+    from airflow_zen.steps.step import Step
+
+_PREDICT_VERSION = 1
+"""Raised when the same model predicts something else for the same table; it is in the cache key."""
+
+
+class BatchPredictOperator(MLStepOperator):
+    """Predict a table batch by batch, and return the predictions as a table with the labels of its rows.
+
+    `predictor`: the output of a step, a version of a registered model such as `"flight_delay@champion"`, or of an artifact.
+    `table`: the table, of which one batch is in memory at a time. `keys`: columns of the table that the predictions have,
+    too. `features`: the columns that the model gets; by default those that it names. `method`: the name of a method of the
+    model, or a function of the model and a frame. `batch_rows`: the rows that the model gets at a time. `part`, `parts`:
+    which of how many parts of the table is predicted. Other options are those of `MLStepOperator`. Raises
+    `StepDefinitionError` or `ModelNameError` for what cannot predict or be predicted.
+    """
+
+    custom_operator_name = "predict"
+    ui_color = "#e6f2ef"
+
+    def __init__(
+        self,
+        *,
+        predictor: Any,
+        table: Any,
+        keys: Sequence[str] = (),
+        features: Sequence[str] | None = None,
+        method: str | Callable[[Any, Any], Any] = "predict",
+        batch_rows: int = BATCH_ROWS,
+        part: int = 0,
+        parts: int = 1,
+        **options: Any,
+    ) -> None:
+        predictor = predictor_of(predictor)
+        if not is_artifact(table):
+            raise StepDefinitionError(
+                f"predict(table=…) takes the output of a step, or a version of an artifact such as "
+                f"Artifact('features').latest(), got {table!r}."
+            )
+        _check_numbers(batch_rows=batch_rows, parts=parts)
+        arguments = {
+            "model": predictor,
+            "table": table,
+            "keys": [keys] if isinstance(keys, str) else list(keys),
+            "features": None if features is None else list(features),
+            "method": method,
+            "batch_rows": batch_rows,
+        }
+        super().__init__(python_callable=predict_batches, op_kwargs=arguments, **options)
+        self.part, self.parts = part, parts
+
+    @property
+    def step(self) -> Step:
+        """The function with its options."""
+        return replace(super().step, version=f"{self.version} predict {_PREDICT_VERSION}".strip())
+
+    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+        """Look up the rows of the part."""
+        if self.parts > 1:
+            table, selectors = self.op_kwargs["table"], SelectorResolver(settings, stack)
+            ref = selectors.resolve(table) if selectors.is_selector(table) else ArtifactRef.from_wire(table)
+            rows = int(stack.store.manifest(ref).summary.get("rows", 0))
+            begin, end = (rows * at // self.parts for at in (self.part, self.part + 1))
+            self.op_kwargs = {**self.op_kwargs, "table": ref.to_wire(), "part": (begin, end)}
+
+
+def predict(
+    model: Any,
+    table: Any,
+    *,
+    keys: Sequence[str] = (),
+    features: Sequence[str] | None = None,
+    method: str | Callable[[Any, Any], Any] = "predict",
+    batch_rows: int = BATCH_ROWS,
+    parts: int = 1,
+    task_id: str = "",
+    **options: Any,
+) -> Any:
+    """Add a step to the DAG that predicts a table with a model; return the predictions, for other steps.
+
+    The arguments are those of `BatchPredictOperator`. With `parts`, or where `table` is the output of a mapped step or a list
+    of artifacts, mapped tasks predict the parts in parallel, and one more makes one table of theirs. `task_id` is by default
+    `predict_` with the name of the task, or of the artifact, that predicts.
+    """
+    predictor = predictor_of(model)
+    name = task_id or unique_task_id("predict", predictor, "model", options)
+    shared: dict[str, Any] = {"predictor": predictor, "keys": keys, "features": features, "method": method}
+    shared |= {"batch_rows": batch_rows, **options}
+    if _is_list(table):
+        mapped = BatchPredictOperator.partial(task_id=f"{name}_parts", **shared).expand(table=table)
+    elif parts > 1:
+        partial = BatchPredictOperator.partial(task_id=f"{name}_parts", table=table, parts=parts, **shared)
+        mapped = partial.expand(part=list(range(parts)))
+    else:
+        return BatchPredictOperator(task_id=name, table=table, parts=parts, **shared).output
+    return MLStepOperator(
+        task_id=name, python_callable=concatenate, op_kwargs={"parts": mapped.output}, **options
+    ).output
+
+
+def predictor_of(model: Any) -> Any:
+    """Return a model as an argument; raise `StepDefinitionError` for what is no artifact, `ModelNameError` for no version."""
+    if isinstance(model, str):
+        return ModelSelector.parse(model).to_wire()
+    if not is_artifact(model):
+        raise StepDefinitionError(
+            f"predict(model=…) takes the output of a step, or a version such as 'flight_delay@champion', got {model!r}."
+        )
+    return model
+
+
+def _is_list(table: Any) -> bool:
+    """Whether there is a table for each of several tasks."""
+    if isinstance(table, XComArg):
+        return any(operator.is_mapped or _makes_list(operator) for operator, _ in table.iter_references())
+    return isinstance(table, list | tuple)
+
+
+def _makes_list(operator: Any) -> bool:
+    return isinstance(operator, MLStepOperator) and operator.step.outputs.each
+
+
+def _check_numbers(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise StepDefinitionError(f"predict({name}=…) is a number of at least 1, got {value!r}.")

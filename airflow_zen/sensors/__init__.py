@@ -1,0 +1,1 @@
+"""Sensors and triggers that wait for registered models."""

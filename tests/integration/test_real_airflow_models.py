@@ -1,0 +1,74 @@
+"""Promises of the life of a model in a real Airflow: trained, gated, approved, promoted, watched, and used to predict."""
+
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from airflow_zen.localstack.services import request_json
+from tests.servers.airflow_api import DagRun
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def runs_of(deployment, dag_id, count):
+    """Return the ended runs of a DAG, the first first, once there are so many."""
+    url, deadline = f"{deployment.airflow.url}/api/v2/dags/{dag_id}/dagRuns?order_by=run_after", time.monotonic() + 300
+    while True:
+        found = request_json("GET", url)["dag_runs"]
+        if len(found) >= count and all(run["state"] in ("success", "failed") for run in found):
+            return [DagRun(dag_id, run["dag_run_id"], run["state"]) for run in found]
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+
+
+def answer(deployment, run, option):
+    """Answer the question of a run as a person does, once it is asked."""
+    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve_promote"
+    deadline = time.monotonic() + 300
+    while deployment.tasks(run)["approve_promote", -1].state not in ("awaiting_input", "deferred"):
+        assert time.monotonic() < deadline, deployment.tasks(run)
+        time.sleep(0.5)
+    url = f"{deployment.airflow.url}/api/v2/{path}/-1/hitlDetails"
+    request_json("PATCH", url, {"chosen_options": [option], "params_input": {}})
+
+
+def states(deployment, run):
+    return {task_id: task.state for (task_id, _), task in deployment.tasks(run).items()}
+
+
+def test_life_of_a_model(deployment):
+    """A first model is approved; what is refused, or has the alias, is not asked about; each move is one event."""
+    client = MlflowClient(deployment.mlflow_uri)
+    trained = deployment.airflow.trigger("train_delay", {"column": "noise"})
+    answer(deployment, trained, "Approve")
+    assert deployment.airflow.wait_for_dag_run(trained).state == "success"
+    assert client.get_model_version_by_alias("delay", "champion").version == "1"
+    assert client.get_registered_model("delay").description == "Minutes of delay."
+
+    (predicted,) = runs_of(deployment, "predict_delay", 1)
+    assert predicted.state == "success"
+    (event,) = deployment.xcom(predicted, "told")
+    assert (event["version"], event["previous"]) == ("1", "")
+    assert deployment.xcom(predicted, "look") == "noise"
+
+    again = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("train_delay", {"column": "noise"}))
+    assert states(deployment, again)["promote"] == "skipped"
+
+    better = deployment.airflow.trigger("train_delay", {"column": "x"})
+    answer(deployment, better, "Reject")
+    assert deployment.airflow.wait_for_dag_run(better).state == "success"
+    assert states(deployment, better)["promote"] == "skipped"
+    assert client.get_model_version_by_alias("delay", "champion").version == "1"
+
+    client.set_registered_model_alias("delay", "champion", "2")
+    _, by_hand = runs_of(deployment, "predict_delay", 2)
+    (event,) = deployment.xcom(by_hand, "told")
+    assert event["payload"]["version"] == "2"
+
+    worse = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("train_delay", {"column": "noise"}))
+    assert states(deployment, worse)["check_promote"] == "success"
+    assert states(deployment, worse)["promote"] == "skipped"
+    history = deployment.run_zen_command("models", "history", "delay", "--output", "json")
+    assert "moved outside of airflow_zen" in history
+    assert len(runs_of(deployment, "predict_delay", 2)) == 2
