@@ -1,4 +1,4 @@
-"""What Airflow learns about this provider: a pure dict, which is loaded before Airflow itself is ready."""
+"""The metadata of this provider for Airflow: a pure dict, which is loaded before Airflow itself is ready."""
 
 from __future__ import annotations
 

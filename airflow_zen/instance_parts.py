@@ -1,4 +1,4 @@
-"""What an instance is made of: its attributes, and what pickle would rebuild it of."""
+"""The parts of an instance: its attributes, and the parts that pickle would rebuild it from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pickles inside an object's state are made of, such as the functions of a polars expression; none is loaded."""
+"""The contents of pickles inside an object's state, such as functions of a polars expression; no pickle is loaded."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from airflow_zen.steps.spec import StepSpec
 
 LOG_MARK, ANSWER_MARK = '{"zen.log": ', '{"zen.answer": '
-"""How the lines begin that are a log record, and the answer."""
+"""The prefixes of lines with a log record, and with the answer."""
 
 LIFELINE_VARIABLE = "AIRFLOW_ZEN_LIFELINE"
 """The number of a file descriptor whose end says that the waiting process is gone."""
 
 REQUIREMENTS = ("blake3", "msgspec")
-"""What every step needs beside this package; tables need pandas, pyarrow and numpy, a remote artifact root fsspec."""
+"""The requirements of every step; tables need pandas, pyarrow and numpy, a remote artifact root fsspec."""
 
 SPEC_FORMAT = 1
 """The number of the form of `StepSpec`; each change that an older runner cannot read is another one."""

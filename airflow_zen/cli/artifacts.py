@@ -280,7 +280,7 @@ def _publish(stack: Stack, name: str, ref: ArtifactRef, new_version: dict[str, A
 
 
 def _open_stack(args: Any, stage: str, on_progress: ProgressCallback, size: int | None = None) -> Stack:
-    """Open a stack whose transferred bytes are shown; `size` is their expected number."""
+    """Open a stack whose transfers are shown; `size` is the expected number of bytes."""
     from airflow_zen.config.settings import Settings, open_stack
     from airflow_zen.progress import byte_counter
 
@@ -292,7 +292,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _copy_files(source: Path, into: Path, on_bytes: BytesCallback) -> list[str]:
-    """Copy files, so that nobody changes the store through them; return their sorted names."""
+    """Copy files, because links would allow changes of the store; return their sorted names."""
     into.mkdir(parents=True, exist_ok=True)
     base = source.parent if source.is_file() else source
     names = {file.relative_to(base).as_posix(): file for file in _files_of(source)}

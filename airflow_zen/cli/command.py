@@ -48,9 +48,9 @@ def get_zen_commands() -> list[CLICommand]:
 def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], ActionCommand]:
     """Make a command of a function that takes the parsed arguments.
 
-    name: with its group, such as `cache list`. The function's docstring is the command's description, and its first line
-    the help. A command that takes `--verbose` hides logs and warnings without it. An error of ours is printed without a
-    stack trace, with exit code 1.
+    name: with its group, such as `cache list`. The function's docstring is the command's description, and its first
+    line the help. Without `--verbose`, a command that has this option hides logs and warnings. A `ZenError` is printed
+    without a stack trace, with exit code 1.
     """
 
     def make(function: Callable[[Any], None]) -> ActionCommand:

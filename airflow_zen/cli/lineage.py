@@ -140,6 +140,6 @@ def _find_ancestry(target: str, stack: Stack) -> tuple[str, Ancestry]:
 
 
 def _named_artifact(name: str, stack: Stack) -> tuple[str, str]:
-    """Return digest and name of the latest version; those of mapped instances have an index, which the name has not."""
+    """Return digest and name of the latest version; the index of a mapped instance is no part of the name."""
     ref = stack.names.get(name).ref
     return ref.digest, ref.name

@@ -1,4 +1,4 @@
-"""What commands print: rows in the formats of Airflow's commands, and the progress of long work on a terminal."""
+"""Output of commands: rows in the formats of Airflow's commands, and the progress of long work on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """A value for JSON and YAML, and the text that people read in its place."""
+    """A value for JSON and YAML, with the text that people read in its place."""
 
     value: Any
     text: str

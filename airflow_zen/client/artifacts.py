@@ -118,10 +118,10 @@ class NamedArtifact:
             self.stack.names.untag(self.name, self.version, tag)
 
     def lineage(self) -> Relatives:
-        """Return the step runs that it was made by and from, and those that read it.
+        """Return the step runs upstream of this version, and those that read it.
 
         Upstream runs are found in the step run records. Downstream runs are found in its own DAG run, and in all DAGs
-        where MLflow is configured.
+        if MLflow is configured.
         """
         from airflow_zen.lineage.ancestry import find_relatives
 
@@ -129,7 +129,7 @@ class NamedArtifact:
         return find_relatives(self._artifact_version, self.stack.names, self.stack.records, server)
 
     def diff(self, other: NamedArtifact | str, rows: int = 0) -> ArtifactDiff:
-        """Return what another version, or another artifact, changed against this one.
+        """Return the differences of another version, or of another artifact, from this one.
 
         Schema, row counts and column statistics are compared from the manifests alone. rows: also read both tables, and
         show that many rows that only one of them has.
@@ -315,7 +315,7 @@ def _add_version(
 
 
 def _load_value(stack: Stack, ref: ArtifactRef, as_type: Any) -> Any:
-    """Load a value; where it needs a module of the DAG folder, name the line that makes that importable."""
+    """Load a value; if it needs a module of the DAG folder, name the line that makes the module importable."""
     try:
         return load_for_process(stack, ref, as_type)
     except MaterializerNotFound as error:

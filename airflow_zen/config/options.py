@@ -64,11 +64,11 @@ class Options(msgspec.Struct, frozen=True):
         return int(digits) * factor
 
     def is_stack_specific(self, option: str) -> bool:
-        """Whether the named stack decides an option, and `[zen]` does not."""
+        """Whether an option comes from the named stack, and not from `[zen]`."""
         return self.stack != DEFAULT_STACK and (option in LOCATION_OPTIONS or option in self.overrides)
 
     def qualified_option(self, option: str) -> str:
-        """Return the name of an option and where it is set."""
+        """Return the name of an option with the place where it is set."""
         return f"{option} of stack {self.stack!r}" if self.is_stack_specific(option) else f"[{CONFIG_SECTION}] {option}"
 
 

@@ -151,7 +151,7 @@ def _open_stack_of_step(of_step: StackSpec, *, lineage: bool) -> Stack:
 
 
 def airflow_redactor() -> Redactor:
-    """Return the redactor that also removes what Airflow masks: values of connections, variables and `mask_secret`."""
+    """Return the redactor that also removes what Airflow masks: values of connections, variables, `mask_secret`."""
     from airflow.configuration import conf
     from airflow.providers.common.compat.sdk import redact
 
@@ -246,7 +246,7 @@ def _read_cache_defaults(options: Options) -> Cache:
 
 
 def _open_recorder(settings: Settings, transport: Transport, redactor: Redactor) -> LineageRecorder:
-    """Return the recorder. A tracking server that cannot be used is logged: no step fails because of lineage."""
+    """Return the recorder. An unusable tracking server is logged, because no step fails for lack of lineage."""
     try:
         server = tracking_server(settings)
         if server is not None:

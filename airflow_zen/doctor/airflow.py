@@ -44,7 +44,7 @@ def all_findings(stack: str | None) -> Iterator[Finding]:
 
 
 def _local_stack_findings() -> Iterator[Finding]:
-    """Name each local stack of this machine that is up, and how a shell reaches it if this one does not."""
+    """Name each running local stack of this machine, and the way to use it if this shell does not."""
     for layout in running_layouts():
         seen = f"{layout.directory} is up: Airflow {layout.airflow_url}, MLflow {layout.mlflow_url}"
         if layout.airflow_home == Path(AIRFLOW_HOME).resolve():

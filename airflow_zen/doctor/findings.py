@@ -23,7 +23,7 @@ class FindingState(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: `detail` is what was seen, `remedy` how to fix it."""
+    """The result of one check: `detail` is the observation, `remedy` the way to fix a problem."""
 
     check: str
     detail: str

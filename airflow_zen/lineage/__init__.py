@@ -1,4 +1,4 @@
-"""Lineage: the projection of step run records into MLflow, and queries for what was made from what."""
+"""Lineage: the projection of step run records into MLflow, and queries for producers and readers of artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries for what was made from what, over MLflow or step run records; `docs/lineage.md` has them for MLflow's client."""
+"""Queries for the producers, readers and ancestry of artifacts, over MLflow or step run records."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def run_of_model(model: str, server: Server = "") -> FoundRun:
         found = {"run_id": info.get("source_run_id")}
     if not found.get("run_id"):
         raise LineageNotFound(
-            f"MLflow knows no run that made {model!r}. It was registered by hand, or its run was deleted."
+            f"MLflow has no run that made {model!r}. It was registered by hand, or its run was deleted."
         )
     return _run_from_mlflow(rest.get("runs/get", {"run_id": found["run_id"]})["run"])
 
 
 def ancestry_of(model: str, server: Server = "") -> Ancestry:
-    """Return what a model was made from, over all DAGs; one maker for each input of each run.
+    """Return what a model was made from, across all DAGs, with one producer for each input of each run.
 
-    It ended before the reader started. Of several that made the same bytes it is the one under the name that was read,
-    in the reader's own DAG run, or else the latest.
+    The producer ended before the reader started. If several runs made the same bytes, a run that used the same artifact
+    name takes precedence, then one in the reader's own DAG run, then the latest.
     """
     rest = _rest_of(server)
     return _walk_ancestry(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
@@ -77,13 +77,13 @@ def ancestry_of(model: str, server: Server = "") -> Ancestry:
 def ancestry_of_content(digest: str, server: Server = "", name: str = "") -> Ancestry:
     """Return what an artifact was made from, as `ancestry_of` does for a model.
 
-    It begins with the latest run that made this content, under the name where one is given. digest: 16 characters or
-    more. Raises `LineageNotFound` where no run is known that made it.
+    Start from the latest run that made this content; a run that made it under `name` takes precedence. digest: 16
+    characters or more. Raises `LineageNotFound` if no run is known that made it.
     """
     rest = _rest_of(server)
     producers = runs_that_made(digest, rest)
     if not producers:
-        raise LineageNotFound(f"MLflow knows no run that made the artifact {short_digest(digest)}.")
+        raise LineageNotFound(f"MLflow has no run that made the artifact {short_digest(digest)}.")
     return _walk_ancestry(_latest_producer(producers, name), lambda inner: runs_that_made(inner, rest))
 
 
@@ -101,7 +101,7 @@ def ancestry_from_records(digest: str, transport: Transport, name: str = "") -> 
                 made[artifact.digest].append(found)
     producers = made[short_digest(digest)]
     if not producers:
-        raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
+        raise LineageNotFound(f"No step run record has the producer of the artifact {short_digest(digest)}.")
     return _walk_ancestry(_latest_producer(producers, name), lambda inner: made[inner])
 
 
@@ -147,10 +147,10 @@ def _walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -
 
 
 def _choose_producer(artifact: FoundArtifact, reader: FoundRun, made: list[FoundRun]) -> FoundRun | None:
-    """Return the run that made an input of the reader, so that no run is its own ancestor; None where there is none.
+    """Return the run that made an input of the reader; None if there is none. No run becomes its own ancestor.
 
-    The clocks of hosts differ, so in the reader's own DAG run it is enough that a run under the name that was read
-    started before.
+    The clocks of hosts differ. A run of the reader's own DAG run that made the artifact under the same name therefore
+    only has to have started before the reader.
     """
 
     def rank(run: FoundRun) -> tuple[bool, bool, bool, float]:
@@ -231,7 +231,7 @@ def _read_record(transport: Transport, key: str) -> StepRun | None:
 
 
 def _run_from_record(run: StepRun, run_id: str = "") -> FoundRun:
-    """Return a record as a found run; MLflow's id of it is not known."""
+    """Return a record as a `FoundRun`, without the id of its MLflow run."""
     return FoundRun(
         run_id=run_id,
         experiment_id="",

@@ -1,4 +1,4 @@
-"""What queries find: runs, and what was made from what, which terminals and notebooks show as tables and trees."""
+"""Results of lineage queries: runs, ancestries and relatives, shown as tables and trees in terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class FoundRun:
 
 @dataclass(frozen=True)
 class Ancestry:
-    """What a model or an artifact was made from: the runs, its own first, and the raw artifacts that they began with.
+    """The runs that a model or an artifact was made by, its own first, and the raw artifacts that they started from.
 
-    An artifact is raw when a run without inputs made it, or when no run is known that made it. makers: the id of the run
-    that made each input, by the id of the run that read it.
+    An artifact is raw if a run without inputs made it, or if no run is known that made it. makers: the id of the run
+    that made each input, by the id of the run that read it and the input.
     """
 
     runs: tuple[FoundRun, ...]

@@ -1,4 +1,4 @@
-"""What a step needs of lineage without MLflow: the interface of recorders, metadata of user code, previews' paths."""
+"""The interface of lineage recorders, the metadata that user code logs, and the paths of previews."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class LineageRecorder:
         return OpenedRun()
 
     def prepare(self, run: StepRun) -> None:
-        """Handle that it is known now how an open run uses the cache."""
+        """Update an open run when its use of the cache is known."""
         return
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
@@ -81,7 +81,7 @@ class LineageRecorder:
         return True
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Release what is held for the run: its record is in the store now."""
+        """Release the resources of a run whose record is in the store now."""
         return
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
@@ -103,7 +103,7 @@ class NullRecorder(LineageRecorder):
         self._redactor = redactor
 
     def start(self, run: StepRun, suspended: Mapping[str, str] | None = None, *, is_planned: bool = True) -> OpenedRun:
-        """Begin the run's journal."""
+        """Create the run's journal."""
         if self._journals:
             try:
                 self._journals.open(self._redactor.step_run(run))
@@ -112,25 +112,25 @@ class NullRecorder(LineageRecorder):
         return OpenedRun()
 
     def prepare(self, run: StepRun) -> None:
-        """Keep the plan in the journal."""
+        """Write the plan into the journal."""
         if self._journals and not run.is_hit:
             with log_errors(f"The journal of {run.id} does not have its plan"):
                 self._journals.write(self._redactor.step_run(run))
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
-        """Delete the run's journal: this process has nothing to lose any more."""
+        """Delete the run's journal: another process continues the run."""
         if self._journals:
             self._journals.delete(run)
         return {}
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Keep the finished record on this host until the store has it."""
+        """Write the finished record into the journal."""
         if self._journals:
             self._journals.write(self._redactor.step_run(run))
         return True
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Delete the run's journal, and store what killed processes left on this host."""
+        """Delete the run's journal, and store the records that killed processes left on this host."""
         if self._journals:
             self._journals.delete(run)
             self._journals.recover_orphans()

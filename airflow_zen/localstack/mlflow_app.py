@@ -23,9 +23,9 @@ _CHALLENGE = b'Basic realm="MLflow of a local stack", charset="UTF-8"'
 
 
 class WithPassword:
-    """An ASGI application that answers only to the user of the stack, as its Airflow does: others reach the port, too.
+    """An ASGI application that accepts only the user of the stack, because other users of the machine reach the port.
 
-    Requests for `/health`, with which a process finds out whether the server is ready, need no password.
+    Requests for `/health`, which tests whether the server is ready, need no password.
     """
 
     def __init__(self, application: Callable[..., Awaitable[None]], user: str, password: str) -> None:
@@ -33,7 +33,7 @@ class WithPassword:
         self._expected = b"Basic " + base64.b64encode(f"{user}:{password}".encode())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass on a request with the password; ask for it otherwise."""
+        """Pass on a request with the password; answer any other with status 401."""
         given = dict(scope.get("headers", ())).get(b"authorization", b"")
         is_open = scope["type"] == "lifespan" or scope.get("path") == "/health"
         if is_open or secrets.compare_digest(given, self._expected):
@@ -51,13 +51,13 @@ class WithoutAssistant:
         self._application = application
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request; add the style to the one page that MLflow has."""
+        """Answer a request; add the style to MLflow's page."""
         is_page = scope["type"] == "http" and scope["path"] == "/"
         await self._application(scope, receive, _PageSender(send) if is_page else send)
 
 
 class _PageSender:
-    """Hold back the start of an answer until its body is complete, because the style changes its length."""
+    """Delay the start of an answer until its body is complete, because the style changes its length."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

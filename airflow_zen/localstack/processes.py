@@ -26,7 +26,7 @@ class Process(msgspec.Struct, frozen=True):
     started: float
 
     def is_running(self) -> bool:
-        """Whether this process still runs, and not another one with its pid."""
+        """Whether this process still runs, and its pid was not reused."""
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
             return abs(process.create_time() - self.started) < 2 and _is_alive(process)

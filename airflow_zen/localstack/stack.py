@@ -123,7 +123,7 @@ def _get(layout: Layout, path: str, headers: Mapping[str, str]) -> dict[str, lis
 def reserve_ports() -> Iterator[ReservePort]:
     """Yield a function that returns a free port, the preferred one if possible.
 
-    No other stack of this machine gets the port until the block ends, when the servers listen.
+    No other stack of this machine gets the port before the end of the block, when the servers listen.
     """
     with ExitStack() as locks:
 
@@ -153,7 +153,7 @@ def free_port(preferred: int = 0) -> int:
 def _resume_or_plan(
     directory: Path, dags: Path, settings: Mapping[str, str], reserve: ReservePort, s3: str
 ) -> LocalStack:
-    """Return the running stack, or a new one on the earlier ports; refuse to change a running stack."""
+    """Return the running stack, or a new one on the earlier ports; raise an error for changes of a running stack."""
     stack = read_local_stack(directory)
     if stack is None:
         layout = Layout(directory, dags, reserve(AIRFLOW_PORT), reserve(MLFLOW_PORT), secrets.token_hex(16))
@@ -182,7 +182,7 @@ def _stop(stack: LocalStack, keep: LocalStack | None = None) -> None:
 
 
 class _Start:
-    """One start of a stack; `stack` always is what runs, on disk too, so that `down` finds every process."""
+    """One start of a stack; `stack` always lists the running processes, also on disk, so that `down` finds them."""
 
     def __init__(self, stack: LocalStack, timeout: float, on_progress: ProgressCallback) -> None:
         self.stack = replace(stack, processes=stack.running_processes())

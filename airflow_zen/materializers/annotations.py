@@ -1,4 +1,4 @@
-"""The marks that annotations of steps carry, and what a declared type asks of a stored value."""
+"""The marks in annotations of steps, and the views of stored values that declared types request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STREAM_TYPES = (collections.abc.Iterator, collections.abc.Generator, collection
 
 FAIL, WARN, SKIP = "fail", "warn", "skip"
 FailureAction = str | tuple[str, ...]
-"""What a failed validation does: one of these, or the ids of the tasks that are followed."""
+"""The effect of a failed validation: one of these, or the ids of the tasks that run instead of the others."""
 
 
 def validate_failure_action(action: Any) -> FailureAction:
@@ -40,14 +40,14 @@ class _Named(msgspec.Struct, frozen=True):
 class Artifact(_Named, frozen=True, kw_only=True):
     """Name an output, or choose its materializer: `-> Annotated[pd.DataFrame, Artifact("features")]`.
 
-    `name` replaces `<dag>/<task>`, and has one history of versions, whichever step writes it.
-    `materializer` stores this output alone; on a parameter it reads what a materializer that is not
-    registered wrote. `previews=False` makes no preview of the output, `True` makes one even if the deployment makes none.
+    `name` replaces `<dag>/<task>`, and has one history of versions, whichever step writes it. `materializer` stores
+    this output only; on a parameter it reads an artifact of a materializer that is not registered. `previews`: False
+    makes no preview of the output, True makes one even if the deployment makes none.
 
-    `checks` are validators, or a list of them, that check the output before it becomes visible. `on_failure` says what
-    happens where they fail: `"fail"` fails the task without a retry, `"warn"` only logs, `"skip"` skips the tasks
-    downstream, and a list of task ids is followed instead of the other tasks downstream. `quarantine=True` keeps an output
-    that failed, as a version that no `latest()` selects. Raises `ArtifactNameError` for a name that is not valid.
+    `checks` is a validator or a list of validators that check the output before it becomes visible. `on_failure` is the
+    effect of a failure: `"fail"` fails the task without a retry, `"warn"` only logs, `"skip"` skips the tasks
+    downstream, and a list of task ids runs these instead of the other tasks downstream. `quarantine=True` stores a
+    failed output as a version that `latest()` does not select. Raises `ArtifactNameError` for an invalid name.
     """
 
     materializer: type[Materializer] | None = None
@@ -71,7 +71,7 @@ class Artifact(_Named, frozen=True, kw_only=True):
 
 
 class Columns:
-    """Mark a parameter that needs some columns only: `Annotated[pd.DataFrame, Columns("a", "b")]` reads no others."""
+    """Mark a parameter that needs only some columns: `Annotated[pd.DataFrame, Columns("a", "b")]` reads no others."""
 
     def __init__(self, *names: str) -> None:
         if not names or not all(isinstance(name, str) for name in names):
@@ -85,7 +85,7 @@ class Columns:
 
 
 class View(msgspec.Struct, frozen=True):
-    """A declared type taken apart: the class, the `columns` it is limited to, and whether it comes in `batches`."""
+    """The parts of a declared type: the class, the `columns` it is limited to, and whether it is read in `batches`."""
 
     cls: type | None = None
     columns: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ def columns_marker(declared: Any) -> Columns | None:
 
 
 def is_stream_annotation(declared: Any) -> bool:
-    """Whether a declared type asks for batches: `Iterator[T]`, `Generator[T, …]`, `Iterable[T]`."""
+    """Whether a declared type requests batches: `Iterator[T]`, `Generator[T, …]`, `Iterable[T]`."""
     return get_origin(declared) in _STREAM_TYPES or declared in _STREAM_TYPES
 
 
@@ -142,5 +142,5 @@ def element_type(declared: Any, at: int = 0) -> Any:
 
 
 def contains_path(declared: Any) -> bool:
-    """Whether a declared type is a path, or has one in it: `dict[str, Path]`."""
+    """Whether a declared type is a path, or contains one: `dict[str, Path]`."""
     return any(isinstance(found, type) and issubclass(found, PurePath) for found in walk_types(declared))

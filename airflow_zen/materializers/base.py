@@ -25,7 +25,7 @@ _ENCODING = re.compile(r"[^@\s]+@[0-9]+")
 
 
 class SavedBatches(msgspec.Struct, frozen=True):
-    """What `save_batches` wrote: the materializer that loads it, the type of the loaded value, and its summary."""
+    """The result of `save_batches`: the materializer that loads it, the type of the loaded value, and its summary."""
 
     materializer: Materializer
     type: type
@@ -33,11 +33,11 @@ class SavedBatches(msgspec.Struct, frozen=True):
 
 
 class SavedValue(msgspec.Struct, frozen=True):
-    """What `MaterializerRegistry.save` wrote: the facts of a manifest, without its files.
+    """The result of `MaterializerRegistry.save`: the facts of a manifest, without its files.
 
-    `type` is the dotted name of the value's type, `libraries` the version of each distribution that
-    wrote it. `inline` says that its files are JSON text that may be part of the manifest. `hashes` are the hashes of
-    files that were hashed while they were written.
+    `type` is the dotted name of the value's type, `libraries` the version of each distribution that wrote it. `inline`:
+    whether its files are JSON text that may be part of the manifest. `hashes` are the hashes of files that were hashed
+    while they were written.
     """
 
     encoding: str
@@ -124,7 +124,7 @@ class Materializer:
         raise NotImplementedError(f"{type(self).__qualname__} has no method save.")
 
     def stored_type(self, value: Any) -> type:
-        """Return the type that `value` has after it is stored: its own type, except for query plans and streams."""
+        """Return the type that `value` has after it is stored: its own, except for query plans and streams."""
         return type(value)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:

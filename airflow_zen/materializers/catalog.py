@@ -1,4 +1,4 @@
-"""The table of built-in materializers: who saves which type and reads which encoding, as strings; nothing is imported."""
+"""The table of built-in materializers by type and encoding, as dotted names, so that nothing is imported."""
 
 from __future__ import annotations
 
@@ -236,9 +236,9 @@ GENERAL_ADVICE = (
     "as airflow_zen.MLflowModel(path), or saved by a materializer of ten lines ('Your own types' in the documentation of "
     "steps); or set [zen] allow_pickle = True."
 )
-"""What works for every type."""
+"""The advice that applies to every type."""
 
 
 def alternative(names: Iterable[str]) -> str:
-    """Return what to return instead of a type that has no exact form, by the names of it and its bases; "" if unknown."""
+    """Return what to return instead of a type that is not stored, by the names of it and its bases; "" if unknown."""
     return next(filter(None, map(_ALTERNATIVES.get, names)), "")

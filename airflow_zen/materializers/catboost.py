@@ -83,7 +83,7 @@ class CatboostMaterializer(ModelMaterializer):
 
 
 def _check_parameters(state: Mapping[str, Any]) -> None:
-    """Raise `SaveRefused` for an objective or metric of one's own, which is code."""
+    """Raise `SaveRefused` for a custom objective or metric, because it is code."""
     for name, held in state.items():
         if any(hasattr(held, method) for method in _OWN_METHODS):
             raise SaveRefused(
@@ -94,7 +94,7 @@ def _check_parameters(state: Mapping[str, Any]) -> None:
 
 
 def _without_training_run(trained: bytes) -> bytes:
-    """Return a trained model without what differs between two trainings of it; the keys of its JSON are sorted."""
+    """Return a trained model without facts of its training run; the keys of its JSON are sorted."""
     import catboost
 
     copy = catboost.CatBoost()

@@ -25,9 +25,9 @@ _FINGERPRINT_KEY = "_fingerprint"
 class DatasetsMaterializer(Materializer):
     """Save a dataset, or a dict of splits, in the layout of `save_to_disk`, which `load_from_disk` reads.
 
-    Kept: rows, features, split, format, description. The fingerprint, which is the key of the library's own cache,
-    becomes that of the content. Refused: functions and dtypes in a format, search indexes, and splits that are no datasets
-    or whose name is no folder's.
+    Kept: rows, features, split, format, description. The fingerprint, which is the key of the library's own cache, is
+    replaced by that of the content. Refused: functions and dtypes in a format, search indexes, splits that are not
+    datasets, and split names that are not valid names of folders.
     """
 
     types = ("datasets.arrow_dataset.Dataset", "datasets.dataset_dict.DatasetDict")
@@ -75,7 +75,7 @@ class DatasetsMaterializer(Materializer):
 
 
 def _check_storable(dataset: Any) -> None:
-    """Raise `SaveRefused` for what `save_to_disk` does not write, or writes elsewhere."""
+    """Raise `SaveRefused` for data that `save_to_disk` does not write, or writes outside the folder."""
     if not isinstance(dataset, dict):
         return _check_split("This dataset", dataset)
     for name, split in dataset.items():
@@ -112,7 +112,7 @@ def _splits(dataset: Any, directory: Path) -> list[tuple[Path, Any]]:
 
 
 def _complete_state(folder: Path, dataset: Any) -> None:
-    """Add a file without rows where the library wrote no file, which it could not load; fingerprint the content."""
+    """Add an empty file if the library wrote none, which it could not load; set the fingerprint of the content."""
     import pyarrow as pa
 
     state = json.loads((folder / _STATE_FILE).read_text("utf-8"))

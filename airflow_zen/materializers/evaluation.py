@@ -19,13 +19,13 @@ _CELL_SIZE, _MARGIN_LEFT, _MARGIN_TOP = 44, 150, 28
 
 @dataclass(frozen=True, eq=False)
 class ClassificationEvaluation:
-    """What a classifier predicted for samples whose class is known.
+    """The predictions of a classifier for samples of known class.
 
-    `y_true` are the classes, by name or number. `y_score` are probabilities or scores: one column
-    for each of `labels`, or one number for each sample, the score of the second of two. `y_pred` are the predicted
-    classes; by default those of the greatest score, or of a score of at least `threshold`. `labels` are the classes in
-    the order of the columns, such as `model.classes_`; by default those of `y_true` and `y_pred`, sorted. Arrays,
-    series and lists are kept as they are.
+    `y_true` are the classes, by name or number. `y_score` are probabilities or scores: one column for each of `labels`,
+    or one number for each sample, the score of the second of two classes. `y_pred` are the predicted classes; by
+    default those of the greatest score, or of a score of at least `threshold`. `labels` are the classes in the order of
+    the columns, such as `model.classes_`; by default those of `y_true` and `y_pred`, sorted. Arrays, series and lists
+    are kept as they are.
     """
 
     y_true: Any
@@ -56,7 +56,7 @@ class EvaluationPreview(Materializer):
 
 
 def _predicted_classes(classes: Any, scores: Any, threshold: float) -> Any:
-    """Return the class that the scores of each sample predict; None where there are no scores that fit the classes."""
+    """Return the class that the scores of each sample predict; None without scores that match the classes."""
     if scores is None:
         return None
     if scores.ndim == 2 and scores.shape[1] == len(classes):
@@ -80,7 +80,7 @@ def _matrix_sections(true: Any, predicted: Any, labels: list[Any]) -> Iterator[M
 
 
 def _confusion_counts(true: Any, predicted: Any, labels: list[Any]) -> Any:
-    """Count samples by true class (row) and predicted class (column); classes that are no label are not counted."""
+    """Count samples by true class (row) and predicted class (column); classes that are not labels are not counted."""
     import numpy as np
 
     position = {label: at for at, label in enumerate(labels)}

@@ -42,12 +42,12 @@ _TEXT_SUFFIXES = frozenset(
 
 
 class PathMaterializer(Materializer):
-    """Save the file or directory a path points to, under its own name.
+    """Save the file or directory that a path points to, under its own name.
 
     Kept: names, contents, empty directories, the executable bit. Not kept: the parent directory, times, owners, other
-    permissions. A symbolic link to a file inside the tree becomes that file; every other one is refused.
+    permissions. A symbolic link to a file inside the tree is stored as that file; any other link is refused.
 
-    As a view, `pathlib.Path` shows the files of any other artifact.
+    As a view, `pathlib.Path` gives the files of any other artifact.
     """
 
     types = ("pathlib.Path",)

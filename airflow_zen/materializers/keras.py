@@ -46,10 +46,10 @@ _NOTES = frozenset(
 class KerasMaterializer(ModelMaterializer):
     """Save a model with its weights, optimizer and compilation, in the layout of `mlflow.keras.save_model`.
 
-    Also kept: arguments of losses and metrics, the state of random numbers and of stateful layers, what is trainable, the
-    optimizer of a model that was frozen after it was compiled, attributes that were set on the model or a layer, and the
-    loss scale under mixed precision. What metrics have counted so far is not. Refused: lambdas, and own layers or
-    functions that Keras cannot find again (use `keras.saving.register_keras_serializable`).
+    Also kept: arguments of losses and metrics, the state of random numbers and of stateful layers, which weights are
+    trainable, the optimizer of a model that was frozen after it was compiled, attributes that were set on the model or
+    a layer, and the loss scale under mixed precision. Not kept: the counts of metrics. Refused: lambdas, and custom
+    layers or functions that Keras cannot find again (use `keras.saving.register_keras_serializable`).
     """
 
     types = ("keras.Model",)
@@ -87,9 +87,9 @@ class KerasMaterializer(ModelMaterializer):
 
 
 def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
-    """Write the model, and load it once; return what its file does not contain.
+    """Write the model, and load it once; return the state that its file does not contain.
 
-    Raises `SaveRefused` where the loaded model is another one.
+    Raises `SaveRefused` if the loaded model differs.
     """
     written, state = directory / MODEL_FILE, {**_policy_state(model), **_optimizer_state(model)}
     try:
@@ -115,7 +115,7 @@ def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the innermost reason of an error of Keras, without the configuration and the advice after it."""
+    """Return the innermost reason of a Keras error, without the configuration and the advice that follow it."""
     reason = str(error).rpartition("Exception encountered: ")[2]
     return re.split(r"\.? *\n|\. ", reason.strip(), maxsplit=1)[0]
 
@@ -158,7 +158,7 @@ def _policy_state(model: Any) -> dict[str, Any]:
 
 
 def _optimizer_state(model: Any) -> dict[str, Any]:
-    """Return the weights that the optimizer updates, and those that it does not decay, where Keras may choose others."""
+    """Return the weights that the optimizer updates and does not decay, if Keras would choose others after loading."""
     optimizer = _inner_optimizer(model)
     if optimizer is None:
         return {}
@@ -173,7 +173,7 @@ def _optimizer_state(model: Any) -> dict[str, Any]:
 
 
 def _frozen_weights(model: Any) -> list[int]:
-    """Return the places of weights that are frozen in layers that are not."""
+    """Return the positions of frozen weights in layers that are not frozen."""
     layers = [layer for layer in model._flatten_layers() if layer.trainable]  # noqa: SLF001
     own = chain.from_iterable(layer._trainable_variables for layer in layers)  # noqa: SLF001
     frozen = {id(variable) for variable in own if not variable.trainable}
@@ -181,7 +181,7 @@ def _frozen_weights(model: Any) -> list[int]:
 
 
 def _compile(model: Any, held: Mapping[str, Any], path: Path) -> None:
-    """Compile a model that was loaded without that; Keras would build the optimizer for what is trainable now."""
+    """Compile a model that was loaded without compilation, with the optimizer for its original trainable weights."""
     import keras
 
     with ZipFile(path) as file:
@@ -194,13 +194,13 @@ def _compile(model: Any, held: Mapping[str, Any], path: Path) -> None:
 
 
 def _inner_optimizer(model: Any) -> Any:
-    """Return the optimizer, without what scales the loss around it; None where there is none."""
+    """Return the optimizer, without the wrapper that scales the loss; None if there is none."""
     optimizer = getattr(model, "optimizer", None)
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _full_state(model: Any) -> dict[str, Any]:
-    """Return what Keras stores of some layers, losses and metrics only."""
+    """Return the state that Keras stores only for some layers, losses and metrics."""
     return {
         "trainable": [bool(layer.trainable) for layer in model._flatten_layers()],  # noqa: SLF001
         "frozen": _frozen_weights(model),
@@ -210,7 +210,7 @@ def _full_state(model: Any) -> dict[str, Any]:
 
 
 def _set_state(model: Any, state: Mapping[str, Any]) -> None:
-    """Give a model what its file does not contain."""
+    """Set the state that the file of a model does not contain."""
     if "trainable" in state:
         _set_trainable_flags(model, state["trainable"])
     for place in state.get("frozen", ()):
@@ -225,7 +225,7 @@ def _set_state(model: Any, state: Mapping[str, Any]) -> None:
 
 
 def _hidden_variables(model: Any) -> list[Any]:
-    """Return the variables of all layers that are no weights: the states of random numbers and of stateful layers."""
+    """Return the variables of all layers that are not weights: states of random numbers and of stateful layers."""
     import keras
 
     weights = set(map(id, model.weights))
@@ -237,7 +237,7 @@ def _hidden_variables(model: Any) -> list[Any]:
 
 
 def _lost_attributes(model: Any, loaded: Any) -> list[dict[str, Any]]:
-    """Return the attributes that were set on each layer from outside; raise `SaveRefused` for one that is no value."""
+    """Return the attributes set on each layer that its file lost; raise `SaveRefused` if one is no plain value."""
     import numpy as np
 
     lost: list[dict[str, Any]] = []
@@ -296,14 +296,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as one of Python's own containers, which Keras wraps to track them."""
+    """Return a value in Python's own containers, which Keras wraps to track them."""
     if isinstance(value, list | tuple):
         return (tuple if isinstance(value, tuple) else list)(map(_plain, value))
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _check_weights(model: Any, loaded: Any) -> None:
-    """Raise `SaveRefused` where Keras lost the class or a weight, which may happen with own layers."""
+    """Raise `SaveRefused` if the class or a weight was lost, which may happen with custom layers."""
     if type(loaded) is not type(model) or not _are_equal(model.weights, loaded.weights):
         raise SaveRefused(
             f"{type_name(type(model))} does not come back with all its weights. Give its layers get_config(), with all "
@@ -328,7 +328,7 @@ def _set_trainable_flags(model: Any, flags: list[bool]) -> None:
 
 
 def _check_settings(model: Any, loaded: Any) -> None:
-    """Raise `SaveRefused` where a layer, loss, metric or optimizer lost a number or text, or other parts are trainable."""
+    """Raise `SaveRefused` if a layer, loss, metric or optimizer lost a setting, or other weights are trainable."""
     layers = zip(model._flatten_layers(), loaded._flatten_layers(), strict=False)  # noqa: SLF001
     own = [(one, other) for one, other in layers if _is_own(one)]
     compiled = [*zip(_compiled_parts(model), _compiled_parts(loaded), strict=False), *_optimizers(model, loaded)]
@@ -352,7 +352,7 @@ def _optimizers(model: Any, loaded: Any) -> list[tuple[Any, Any]]:
 
 
 def _lost_variables(model: Any, loaded: Any) -> list[str]:
-    """Return the optimizer's name where it is built and came back with other variables."""
+    """Return the optimizer's name if it is built and was loaded with other variables."""
     return [
         f"the variables of {one.name}"
         for one, other in _optimizers(model, loaded)
@@ -370,7 +370,7 @@ def _changed_settings(one: Any, other: Any) -> list[str]:
 
 
 def _write_reproducible_file(source: Path, target: Path) -> None:
-    """Copy a Keras file without the time of writing; number shared objects, which Keras names by memory addresses."""
+    """Copy a Keras file without the time of writing; number shared objects instead of their memory addresses."""
     numbers: dict[bytes, int] = {}
     with ZipFile(source) as dated, ZipFile(target, "w", ZIP_STORED) as undated:
         for name in sorted(dated.namelist()):

@@ -65,7 +65,7 @@ class LightgbmMaterializer(ModelMaterializer):
         return booster
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters; of a wrapper those that are set."""
+        """Return the parameters; of a wrapper only those that are set."""
         return super().parameters(model) if hasattr(model, "get_params") else dict(model.params)
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
@@ -79,7 +79,7 @@ class LightgbmMaterializer(ModelMaterializer):
 
 
 def _write_trees(booster: Any, directory: Path) -> None:
-    """Write all trees; where training went on past the best iteration, mlflow gets those up to it."""
+    """Write all trees; if training continued after the best iteration, write those up to it for mlflow."""
     stopped_early = 0 < booster.best_iteration < booster.current_iteration()
     # By default LightGBM writes the iterations up to the best; -1 are all.
     booster.save_model(directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE), num_iteration=-1)

@@ -113,9 +113,9 @@ def _print_png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:
 
 
 def _print_svg(canvas: FigureCanvasAgg) -> bytes | None:
-    """Return the SVG; None where it is longer than `MAX_SVG_LENGTH`.
+    """Return the SVG; None if it is longer than `MAX_SVG_LENGTH`.
 
-    The layout is that of the last picture: it would be another one for the 72 dots per inch of an SVG.
+    It has the layout of the last picture, because 72 dots per inch would change the layout.
     """
     file, figure = _BoundedText(), canvas.figure
     engine = figure.get_layout_engine()
@@ -142,7 +142,7 @@ class _BoundedText(io.StringIO):
 
 @contextmanager
 def _agg_canvas(figure: Any) -> Iterator[FigureCanvasAgg]:
-    """Yield a canvas of our own, because that of the figure may be a window's; restore canvas and layout afterwards."""
+    """Yield a separate canvas, because that of the figure may be a window's; restore canvas and layout afterwards."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -41,7 +41,7 @@ class MLflowModel:
 
 
 class MLflowModelMaterializer(Materializer):
-    """Copy the directory as it is; only mlflow reads what mlflow put in it, pickles included."""
+    """Copy the directory unchanged; only mlflow reads its contents, including pickles."""
 
     types = (f"{__name__}.{MLflowModel.__qualname__}",)
     encoding = "directory.mlflow@1"
@@ -68,12 +68,12 @@ class MLflowModelMaterializer(Materializer):
 
 
 class WrittenModel(msgspec.Struct, frozen=True):
-    """What `ModelMaterializer.write` wrote.
+    """The result of `ModelMaterializer.write`.
 
     `shape` is a short text for people. `flavor` and `pyfunc` are the options of MLflow's own flavor and of
-    `python_function`; None where mlflow cannot load the model, or not predict with it. `state` is what the model's
-    own files do not contain, if anything. `requirements` are further distributions that the model needs. `made_with` are
-    the options of the flavor that are no part of the model, such as the version of its library.
+    `python_function`; None if mlflow cannot load the model, or not predict with it. `state` is the state that the
+    model's own files do not contain, if any. `requirements` are further distributions that the model needs. `made_with`
+    are the options of the flavor that are not part of the model, such as the version of its library.
     """
 
     shape: str
@@ -103,7 +103,7 @@ class ModelMaterializer(Materializer):
         return {"shape": written.shape, "estimator": self.model_name(value), **made, **parts}
 
     def _describe(self, written: WrittenModel, directory: Path) -> dict[str, Any]:
-        """Write what describes the model, without any version; return the versions."""
+        """Write the description of the model without versions; return the versions."""
         flavor = self.encoding.partition(".")[0]
         flavors = {flavor: written.flavor}
         if written.pyfunc is not None:
@@ -147,12 +147,12 @@ class ModelMaterializer(Materializer):
         return type(model).__qualname__
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters that are set, by name; none of a booster, which does not know its own."""
+        """Return the parameters that are set, by name; none for a booster, which does not store its own."""
         known = model.get_params() if hasattr(model, "get_params") else {}
         return {name: value for name, value in known.items() if value is not None}
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
-        """Return what the weights of features mean, and the weight of each by name; none by default."""
+        """Return the meaning of the weights, and the weight of each feature by name; none by default."""
         return "", []
 
 
@@ -169,6 +169,6 @@ def _installed_environment(names: Iterable[str], flavors: Mapping[str, Mapping[s
 
 
 def _pinned_requirement(name: str) -> str:
-    """Return the version of a distribution that is installed, or of its build for machines without a GPU."""
+    """Return the installed version of a distribution, or of its build for machines without a GPU."""
     builds = ((each, installed_version(each)) for each in (name, f"{name}-cpu"))
     return next((f"{build}=={version}" for build, version in builds if version), name)

@@ -73,7 +73,7 @@ def _figure_properties(figure: Any) -> dict[str, Any]:
 
 
 def _sort_keys(node: Any) -> Any:
-    """Sort all keys: their order means nothing to a figure, and plotly changes it."""
+    """Sort all keys: their order has no meaning for a figure, and plotly changes it."""
     if isinstance(node, dict):
         return {key: _sort_keys(item) for key, item in sorted(node.items())}
     return [_sort_keys(item) for item in node] if type(node) is list else node

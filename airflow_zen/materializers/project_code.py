@@ -1,4 +1,4 @@
-"""Which classes and functions are the project's own: stored values name them, and they are in the key of their readers."""
+"""Detection of the project's own classes and functions, which stored values name and cache keys include."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
             return materializer.load_from(source, encoding, wanted)
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
-        """Read what a view asks for, and no more, through the materializer of its class."""
+        """Read the part of an artifact that a view requests, through the materializer of its class."""
         materializer = self.for_encoding(encoding, view.cls)
         with _read_errors(materializer, encoding, view, source):
             found = materializer.load_view(source, encoding, view)
@@ -131,9 +131,9 @@ class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
         return encoding in self.encodings
 
     def custom_encoding(self, cls: type | None) -> str | None:
-        """Return the encoding of the materializer of the project, or of another distribution, that saves a type.
+        """Return the encoding of the project's or another distribution's materializer for a type.
 
-        Empty where there is none; None for a stand-in whose class must be imported to tell.
+        Empty if there is none; None for a stand-in whose class has to be imported to determine it.
         """
         entry = self._find_entry(cls) if cls else None
         if entry is None and isinstance(cls, StandIn) and not self._has_only_built_in_types:
@@ -252,10 +252,10 @@ class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
     def _previewer_of(
         self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None
     ) -> Materializer | None:
-        """Return who makes a preview: the materializer of a value's type, the one that stored it, or one only for previews.
+        """Return the materializer that makes the preview: by the value's type, by its encoding, or for previews only.
 
-        A container without a preview of its own is shown by those of its members that are stored as files: a value that
-        is one small JSON object is not read again.
+        A container without a preview of its own is shown by its members that are stored as files. A value that is one
+        small JSON object is not read again.
         """
         known = [self._instantiate(by)] if by else [self._find_by_type(type(value)), self.for_encoding(encoding)]
         preview_only = map(catalog.PREVIEW_ONLY.get, base_names(type(value)))
@@ -346,7 +346,7 @@ def _save_summary(materializer: Materializer, value: Any, directory: Path) -> Ma
 
 
 def _entry_by_kind(cls: type) -> MaterializerEntry | None:
-    """Return who saves a class without a known base: one that follows scikit-learn's API, or a dataclass."""
+    """Return the materializer of a class without a known base: an estimator by scikit-learn's API, or a dataclass."""
     follows_api = catalog.ESTIMATOR_METHODS.intersection(dir(cls)) and hasattr(cls, "fit")
     if follows_api and not catalog.alternative(base_names(cls)):  # such as Lightning's Trainer
         return catalog.ENCODINGS[_ESTIMATOR]
@@ -355,7 +355,7 @@ def _entry_by_kind(cls: type) -> MaterializerEntry | None:
 
 @contextmanager
 def _missing_library_errors(materializer: Materializer) -> Iterator[None]:
-    """Turn the absence of a library into an error that names what to install."""
+    """Translate a missing library into an error that names the package to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -388,8 +388,8 @@ def _read_errors(
             ) from error
         name = type_name(wanted) if isinstance(wanted, type) else wanted
         raise ArtifactRefused(
-            f"What is stored as {encoding} has no form as {name}: {reason}. Ask for what was saved, or for no type, and "
-            "convert it there."
+            f"An artifact stored as {encoding} cannot be loaded as {name}: {reason}. Load it as the saved type, or "
+            "without a type, and convert it."
         ) from error
 
 

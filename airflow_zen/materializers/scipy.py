@@ -69,7 +69,7 @@ class SparseMaterializer(Materializer):
         return build(getattr(scipy.sparse, metadata["class"]), metadata, arrays)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show how full it is, and where the entries are."""
+        """Show the share of stored entries, and their positions."""
         cells = math.prod(value.shape)
         filled = f"{value.nnz / cells:.4%}" if cells else ""
         sections = [plain_table(["", ""], [("entries", value.nnz), ("filled", filled)])]
@@ -136,7 +136,7 @@ _BUILDERS = {"coo": _build_coo, "dok": _build_dok, "lil": _build_lil}
 
 
 def _density_pixels(value: Any) -> Any:
-    """Count entries in at most 200 × 200 squares; a square is darker the more it has."""
+    """Count entries in at most 200 × 200 squares; a square with more entries is darker."""
     import numpy as np
 
     bins = [min(_MAX_SIDE, size) for size in value.shape]

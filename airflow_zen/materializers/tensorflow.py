@@ -97,7 +97,7 @@ def _serialize(tensor: Any) -> bytes:
 
 
 def _leaf_names(spec: Any, prefix: str = "") -> Iterator[str]:
-    """Yield what each tensor of an element is called, in the order of `tf.nest.flatten`: keys and positions."""
+    """Yield the name of each tensor of an element, in the order of `tf.nest.flatten`: keys and positions."""
     if isinstance(spec, dict):
         named = sorted(spec.items())
     elif isinstance(spec, tuple | list):
@@ -110,7 +110,7 @@ def _leaf_names(spec: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _cell(tensor: Any) -> Any:
-    """Return what a cell shows of a tensor: its first numbers, or its text."""
+    """Return the text of a tensor for a cell: its first numbers, or its text."""
     shown = tensor.numpy()
     if isinstance(shown, bytes):
         return shown.decode(errors="replace")

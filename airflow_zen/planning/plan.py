@@ -40,7 +40,7 @@ UNKNOWN_VALUE: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN_VALU
 
 
 class Decision(StrEnum):
-    """Whether a run would reuse a step, compute it, or only the run itself can tell."""
+    """Whether a run would reuse or compute a step; unknown if it depends on the run."""
 
     HIT = "hit"
     MISS = "miss"
@@ -51,8 +51,8 @@ class Decision(StrEnum):
 class PlannedStep:
     """One step of a planned run; `seconds` and `size` (bytes) are estimates from earlier results, None without any.
 
-    `runtime` is the text of a runtime other than the task's process, and `environment` what it has, as the cache key holds
-    it: `python`, `distribution NAME` or `image`, by label.
+    `runtime` is the text of a runtime other than the task's process. `environment` are its contents by their labels in
+    the cache key: `python`, `distribution NAME` or `image`.
     """
 
     task_id: str
@@ -127,7 +127,7 @@ class Plan:
         history: list[KeyRecord],
         known_code: KnownCode,
     ) -> tuple[PlannedStep, Any]:
-        """Plan one task instance, and return its outputs as XCom will hold them, where they are known."""
+        """Plan one task instance, and return its outputs in their XCom form, if they are known."""
         ti = build_task_instance(task.prepare_for_execution(), map_index, self._run)
         try:
             with self._supervisor.activate():
@@ -154,7 +154,7 @@ class Plan:
 
 
 def _describe_runtime(step: Step, key: CacheKey | None) -> dict[str, Any]:
-    """Return the fields of a planned step that tell its runtime; none for a step in the task's process."""
+    """Return the fields of a planned step about its runtime; none for a step in the task's process."""
     if isinstance(step.runtime, InProcess):
         return {}
     ingredients = key.ingredients if key else {}
@@ -177,7 +177,7 @@ def _describe_error(error: Exception) -> str:
 
 
 class UnknownUntilRun(ZenError, LookupError):
-    """A value is known only when the run exists."""
+    """A value depends on the run."""
 
 
 def parse_dag(dag_id: str) -> Any:
@@ -211,8 +211,8 @@ class PlanningSupervisor:
     """Answers a task's requests from the results of earlier tasks of the plan.
 
     `run` is DAG and run id of the planned run; XCom of other runs is unknown. `results` are return values by task and
-    map index, `UNKNOWN_VALUE` where only the run knows them. Of a task that is not in it not even the number of mapped
-    instances is known.
+    map index, `UNKNOWN_VALUE` if they depend on the run. For a task without results, the number of mapped instances is
+    unknown, too.
     """
 
     run: tuple[str, str]

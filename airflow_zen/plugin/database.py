@@ -1,4 +1,4 @@
-"""What Airflow's database has of DAG runs: those that ended, those that are active, and the runs of a backfill."""
+"""Queries of Airflow's database for DAG runs: ended ones, active ones, and those of a backfill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def missed_end(open_run: RunningDagRun, now: float) -> FinishedDagRun | None:
-    """Return the end of a DAG run that MLflow shows as running; None where it runs, or is another deployment's."""
+    """Return the end of a DAG run that MLflow shows as running; None if it runs or is another deployment's."""
     dag_id, run_id = open_run.dag_id, open_run.run_id
     with create_session() as session:
         # DAG versions outlive the runs of the DAG, and the audit log outlives the DAG.

@@ -72,7 +72,7 @@ def finalize_in_all_stacks(request: FinalizeRequest, catch_up: bool = False) -> 
 
 
 def _open_stack(access: StackAccess) -> Stack:
-    """Open a stack, without Airflow where the request has all that it takes."""
+    """Open a stack, without Airflow if the request contains all that is needed."""
     if not access.artifact_root:
         from airflow_zen.config.settings import Settings, open_stack
 
@@ -127,8 +127,8 @@ def _record_missed_ends(stack: Stack, recorder: MlflowRecorder) -> bool:
 def missed_ends(stack: Stack, recorder: MlflowRecorder) -> Iterator[FinishedDagRun]:
     """Yield the ends of DAG runs that MLflow shows as running; a run deleted in Airflow ends as KILLED, now.
 
-    Runs of another deployment are left out: they have no records in this stack, or neither a DAG version nor an entry
-    in the audit log of this Airflow. Raises `LineageError` when MLflow is away or refuses.
+    Runs of another deployment are omitted: they have no records in this stack, or neither a DAG version nor an entry in
+    the audit log of this Airflow. Raises `LineageError` when MLflow is unavailable or refuses.
     """
     recorded = {(run.dag_id, run.run_id) for run in stack.records.finished_dag_runs()}
     for open_run in [*running_dag_runs(recorder.rest)]:

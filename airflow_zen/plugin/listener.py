@@ -53,7 +53,7 @@ class DagRunListener:
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
-        """Deliver what earlier processes left, when the first DAG run starts in this one."""
+        """Deliver the lineage that earlier processes left, when the first DAG run starts in this one."""
         try:
             if not self._worker.reconciled and _is_mlflow_configured():
                 self._worker.reconcile()

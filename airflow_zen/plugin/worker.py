@@ -53,7 +53,7 @@ class StoredConnection(msgspec.Struct, frozen=True):
 
 
 class StackAccess(msgspec.Struct, frozen=True):
-    """What the child process needs to open a stack; without an `artifact_root` it asks Airflow. It contains secrets.
+    """The data with which a child process opens a stack, including secrets; without an `artifact_root` it asks Airflow.
 
     server: the fields of `TrackingServer`.
     """
@@ -83,10 +83,10 @@ class FinalizeRequest(msgspec.Struct, frozen=True):
 class DagRunWorker:
     """Collects ended DAG runs, and hands them to a child process.
 
-    The clients of stores run threads that do not survive a fork, and schedulers fork: so no store is opened in this
-    process. While MLflow is away, or the child process fails, it is started again after a delay. The first child
-    process, and then one every hour, also searches for missed ends. A child process outlives this one, so that a
-    process that ends right after its DAG run, such as one that calls `dag.test()`, need not wait for the graph.
+    The clients of stores run threads that do not survive a fork, and schedulers fork; therefore no store is opened in
+    this process. While MLflow is unavailable, or the child process fails, it is started again after a delay. The first
+    child process, and then one every hour, also searches for missed ends. A child process outlives this one, so that a
+    process that ends right after its DAG run, such as one that calls `dag.test()`, does not have to wait for the graph.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class DagRunWorker:
         return self._reconciled and self._pid == os.getpid()
 
     def reconcile(self) -> None:
-        """Deliver once what earlier processes left; returns at once."""
+        """Deliver once the lineage that earlier processes left; returns at once."""
         self._reset_after_fork()
         with self._condition:
             if not self._reconciled:
@@ -195,7 +195,7 @@ class DagRunWorker:
     def _start_process(
         self, command: Sequence[str], ended: Sequence[EndedDagRun], stdout: IO[bytes], stderr: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start a child process that needs nothing from this one: its input and its output are files, not pipes."""
+        """Start a child process that can outlive this one: its input and its output are files, not pipes."""
         is_backfill = any(each.is_backfill for each in ended)
         request = FinalizeRequest([each.run for each in ended], self._find_stacks(), is_backfill)
         with _open_unnamed_file() as given:
@@ -212,7 +212,7 @@ def _open_unnamed_file() -> IO[bytes]:
 
 
 def find_all_stacks() -> Sequence[StackAccess]:
-    """Return what a child process needs to open each stack."""
+    """Return the access data of each stack for a child process."""
     from airflow_zen.config.options import load_stacks_file, stack_names
 
     return [_find_stack(name) for name in stack_names(load_stacks_file())]
@@ -251,7 +251,7 @@ def _read_text(file: IO[bytes]) -> str:
 
 
 def _log_output(code: int, count: int, stdout: str, stderr: str) -> None:
-    """Log what a child process said, by its exit code; `count` is the number of its DAG runs."""
+    """Log the output of a child process, by its exit code; `count` is the number of its DAG runs."""
     for line in stdout.splitlines():
         if line.startswith(BACKFILL_PREFIX):
             log.info("%s", line)

@@ -1,4 +1,4 @@
-"""The whole of a prune: mark what is referred to, note the rest, and delete what was unreferenced for long enough."""
+"""A prune: mark referenced artifacts, note the others, and delete those unreferenced for the grace."""
 
 from __future__ import annotations
 
@@ -52,13 +52,12 @@ def prune_stack(
     dry_run: bool = False,
     on_progress: ProgressCallback = ignore_progress,
 ) -> PruneReport:
-    """Delete from the artifact root what nothing refers to; return what was found and done.
+    """Delete unreferenced objects from the artifact root; return a report.
 
-    `unfinished` are the DAG and run ids of DAG runs that Airflow has not finished. An artifact is deleted when an
-    earlier prune found it unreferenced, `retention.grace` ago or longer, and still nothing refers to it; without grace, at
-    once.
-    A prune that was stopped continues when it is run again. Raises `PruneBusy` while another prune runs, `LineageError`
-    when MLflow, which may refer to artifacts, is unavailable.
+    `unfinished` are the DAG and run ids of DAG runs that Airflow has not finished. An artifact is deleted if an earlier
+    prune, `retention.grace` ago or longer, found it unreferenced, and it still is; without grace, at once. A prune that
+    was stopped continues when it is run again. Raises `PruneBusy` while another prune runs, `LineageError` when MLflow,
+    which may refer to artifacts, is unavailable.
     """
     with try_lock(stack.store.transport, PRUNE_LOCK_KEY, stack.clock) as lock:
         if not lock:
@@ -86,7 +85,7 @@ class ArtifactCount:
 
 @dataclass(frozen=True)
 class ReferrerUsage:
-    """What one referrer keeps: all of it, and the part that only it keeps."""
+    """The artifacts that one referrer keeps, and those that only it keeps."""
 
     referrer: Referrer
     total: ArtifactCount = field(default_factory=ArtifactCount)
@@ -97,12 +96,10 @@ class ReferrerUsage:
 class PruneReport:
     """The results of a prune.
 
-    `kept` artifacts are referred to, or younger than the grace. `unreferenced` ones will be deleted after the
-    grace.
-    `deleted` ones are deleted, or would be without `dry_run`. `leftovers` are parts of uploads that did not finish.
-    `versions`, `cache_entries` and `mlflow_runs` count what expired. `strays` are the keys of objects that cannot be
-    read, or are none of the store's; they stay. `grace` is the retention's, in seconds. As text a report is a few lines
-    for a log.
+    `kept` artifacts are referenced, or younger than the grace. `unreferenced` ones will be deleted after the grace.
+    `deleted` ones are deleted, or would be without `dry_run`. `leftovers` are parts of incomplete uploads. `versions`,
+    `cache_entries` and `mlflow_runs` count what expired. `strays` are the keys of objects that are unreadable, or not
+    the store's; they are kept. `grace` is the retention's, in seconds. As text a report is a few lines for a log.
     """
 
     dry_run: bool
@@ -128,7 +125,7 @@ class PruneReport:
 
     @property
     def usage_by_referrer(self) -> list[ReferrerUsage]:
-        """Return what each referrer keeps, the largest first."""
+        """Return the usage of each referrer, the largest first."""
         return sorted(self._usage.values(), key=lambda each: (-each.total.size, each.referrer.kind, each.referrer.name))
 
     def __str__(self) -> str:
@@ -254,9 +251,9 @@ class _Prune:
         self._on_progress(Progress("Listing artifacts", listed, note=note))
 
     def _delete_artifacts(self, to_delete: Mapping[str, float]) -> None:
-        """Delete artifacts that nobody has stored again since they were listed.
+        """Delete artifacts that were not stored again since they were listed.
 
-        A writer that stores one again sees the mark, waits until it is gone, and stores what is missing then.
+        A writer that stores one again sees the mark, waits until it is removed, and stores what is missing then.
         """
         holder = self._lock.record.holder
         self._wait_for_writers()
@@ -307,7 +304,7 @@ def _digest_of(key: str) -> str:
 
 
 def _list_pod_objects(stack: Stack, unfinished: DagRuns, before: float) -> list[str]:
-    """Return the keys of specs and answers of pods, written before a time, of DAG runs that are not unfinished.
+    """Return the keys of specs and answers of pods, written before a time, of finished or unknown DAG runs.
 
     unfinished: DAG and run ids. before: seconds since the epoch.
     """
@@ -319,9 +316,9 @@ def _list_pod_objects(stack: Stack, unfinished: DagRuns, before: float) -> list[
 
 
 def _end_suspended_runs(stack: Stack, unfinished: DagRuns, before: float) -> None:
-    """End the runs as killed that were suspended before a time, and whose DAG runs are not unfinished.
+    """End as killed the runs that were suspended before a time, and whose DAG runs are finished or unknown.
 
-    MLflow, which shows them as running, receives their records as it receives those that it has missed.
+    MLflow, which shows them as running, receives their records with the other undelivered ones.
     """
     for suspended in stack.records.suspended():
         run = suspended.run.id

@@ -1,4 +1,4 @@
-"""The mark phase of a prune: what versions, DAG runs, cache entries and MLflow refer to, and what is stored."""
+"""The mark phase of a prune: the references of versions, DAG runs, cache entries and MLflow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEEP_TAG = "zen.keep"
 
 @dataclass(frozen=True)
 class Referrer:
-    """What refers to artifacts: `kind` is `version`, `run`, `cache`, `MLflow run` or `model`, `name` which of them."""
+    """An object that refers to artifacts: `kind` is `version`, `run`, `cache`, `MLflow run` or `model`."""
 
     kind: str
     name: str
@@ -45,14 +45,14 @@ class Referrer:
 
 @dataclass
 class ReferrerIndex:
-    """The referrers of each artifact, in little memory: a number for a digest, a shared tuple for its referrers."""
+    """The referrers of each artifact, stored compactly: a number for each digest, a shared tuple for its referrers."""
 
     _numbers: dict[Referrer, int] = field(default_factory=dict)
     _interned_sets: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
     _referrers_by_digest: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def add(self, referrer: Referrer, digests: Iterable[str]) -> None:
-        """Add what a referrer refers to; digests may be cut to their first 16 characters."""
+        """Add the references of a referrer; digests may be cut to their first 16 characters."""
         number = self._numbers.setdefault(referrer, len(self._numbers))
         for digest in map(_compact_digest, digests):
             known = self._referrers_by_digest.get(digest, ())
@@ -70,13 +70,13 @@ class ReferrerIndex:
 
     @property
     def compact_digests(self) -> Iterable[int]:
-        """All digests that are referred to, as `_compact_digest` returns them."""
+        """All referenced digests, as `_compact_digest` returns them."""
         return self._referrers_by_digest.keys()
 
 
 @dataclass(frozen=True)
 class RecentRuns:
-    """The recent DAG runs of an artifact root, as DAG and run are written in keys, and the cache keys of their steps."""
+    """The recent DAG runs of an artifact root, as DAG and run in keys, and the cache keys of their steps."""
 
     recent: frozenset[tuple[str, str]]
     cache_keys: frozenset[str]
@@ -94,9 +94,9 @@ class _RecordReferences:
 
 @dataclass
 class Marker:
-    """Add to `referrers` what a root's records, cache entries and versions refer to.
+    """Add to `referrers` the references of a root's records, cache entries and versions.
 
-    `on_stray` is called with the key of each object that cannot be read, or is none of the store's.
+    `on_stray` is called with the key of each object that is unreadable, or not the store's.
     """
 
     transport: Transport
@@ -105,7 +105,7 @@ class Marker:
     on_progress: ProgressCallback = ignore_progress
 
     def mark_runs(self, since: float | None, unfinished: Collection[tuple[str, str]]) -> RecentRuns:
-        """Mark what recent DAG runs refer to: all of a run while its latest record is not older than `since`.
+        """Mark the references of recent DAG runs: all of a run if its latest record is not older than `since`.
 
         `unfinished` are DAG and run ids of runs that are recent however old their records are.
         """
@@ -151,11 +151,11 @@ class Marker:
         return dead, leases
 
     def mark_versions(self, keep_last: int, since: float | None) -> list[str]:
-        """Mark what versions refer to; return the keys of those that expired.
+        """Mark the references of versions; return the keys of expired versions.
 
-        A version expires when it is old, not tagged, not among the newest, and nothing marked before refers to its
-        content. Content that stays the same makes no new version, so a version of last year may be made every day.
-        Only listings are read: a version's key contains its time and its artifact's digest.
+        A version expires when it is old, not tagged, not among the newest, and its content has no other reference.
+        Content that stays the same makes no new version, so a version of last year may be made every day. Only listings
+        are read: a version's key contains its time and its artifact's digest.
         """
         tagged = {tuple(key.split("/")[2:4]) for key in self.transport.list("tags")}
         used = frozenset(self.referrers.compact_digests)
@@ -177,7 +177,7 @@ class Marker:
         return expired
 
     def _list_cache(self) -> Iterator[tuple[ObjectInfo, str, bool]]:
-        """Yield each entry and lease record with its cache key, and whether it is of a lease."""
+        """Yield each entry and lease record with its cache key, and whether it is a lease."""
         for each in self.transport.list_objects("cache"):
             if found := _CACHE_KEY.match(each.key):
                 yield each, found[1], found[2] == "lease/"
@@ -207,7 +207,7 @@ class Marker:
 
 @dataclass
 class MlflowReferences:
-    """Find what MLflow refers to, and delete old runs; every method raises `LineageError` when MLflow is unavailable."""
+    """Find the references of MLflow, and delete old runs; methods raise `LineageError` when MLflow is unavailable."""
 
     rest: MlflowRest
     transport: Transport
@@ -282,7 +282,7 @@ class MlflowReferences:
         self._mark_registered(referrers, listed)
 
     def _mark_registered(self, referrers: ReferrerIndex, listed: Collection[str]) -> None:
-        """Mark what registered versions serve, from the store itself or by a logged model that was deleted since."""
+        """Mark the sources of registered versions, from the store itself or through a logged model deleted since."""
         for version in track_items(
             self._versions, "Reading registered versions", self.on_progress, len(self._versions)
         ):
@@ -293,7 +293,7 @@ class MlflowReferences:
                 referrers.add(referrer, self._digests_of_run(str(version["run_id"])))
 
     def _digests_of_run(self, run_id: str) -> list[str]:
-        """Return the digests of one run; none where MLflow no longer has even the deleted run."""
+        """Return the digests of one run; none if MLflow has deleted it permanently."""
         try:
             return self._digests(self.rest.get("runs/get", {"run_id": run_id})["run"])
         except MlflowRejected as error:
@@ -318,7 +318,7 @@ class MlflowReferences:
 
 
 def _logged_model_id(version: Mapping[str, Any]) -> str:
-    """Return the id of the logged model that a registered version serves; empty where it serves something else."""
+    """Return the id of the logged model of a registered version; empty if the version has another source."""
     found = _MODEL_SOURCE.match(str(version.get("source", "")))
     return found[1] if found else ""
 
@@ -329,5 +329,5 @@ def digests_of_record(record: Mapping[str, Any]) -> list[str]:
 
 
 def _compact_digest(digest: str) -> int:
-    """Return the first 16 characters of a digest as a number: 8 bytes where the text takes 113."""
+    """Return the first 16 characters of a digest as a number, which needs 8 bytes; the text needs 113."""
     return int(digest[:_COMPACT_LENGTH], 16)

@@ -1,4 +1,4 @@
-"""How long versions, DAG runs and cache entries keep their artifacts."""
+"""The retention of versions, DAG runs and cache entries, which keep their artifacts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": DAY, "w": 7 * DAY}
 
 @dataclass(frozen=True)
 class Retention:
-    """What keeps its artifacts, and for how long; all times in seconds.
+    """The ages and numbers of objects that keep their artifacts; all times in seconds.
 
-    `older_than`: versions, DAG runs and cache entries of this age expire; None keeps them all. `keep_last`: this many
-    newest versions of each name stay at any age, one where it is None; 0 lets names expire that are no longer made.
-    Without `older_than` older versions expire at any age. With neither only artifacts are deleted that nothing refers
-    to. `grace`: nothing written within it is deleted, and an unreferenced artifact is deleted only after it.
-    `expire_mlflow_runs`: DAG runs of that age are deleted in MLflow too, where they otherwise keep their artifacts.
+    `older_than`: versions, DAG runs and cache entries of this age expire; None keeps them all. `keep_last`: the number
+    of newest versions of each name that are kept at any age, one if it is None; with 0, names expire that are no longer
+    written. Without `older_than`, older versions expire at any age. Without both, only unreferenced artifacts are
+    deleted. `grace`: nothing written within it is deleted, and an unreferenced artifact is deleted only after it.
+    `expire_mlflow_runs`: DAG runs of that age are also deleted in MLflow, where they otherwise keep their artifacts.
     """
 
     older_than: float | None = None
@@ -51,16 +51,16 @@ class Retention:
             )
 
     def cutoff(self, now: float) -> float | None:
-        """Return the time from which DAG runs and cache entries are young; None where all of them are."""
+        """Return the time from which DAG runs and cache entries are kept; None if all are."""
         return None if self.older_than is None else now - self.older_than
 
     def version_cutoff(self, now: float) -> float | None:
-        """Return the time from which versions are young; None where all of them are."""
+        """Return the time from which versions are kept; None if all are."""
         return now - self.grace if self.older_than is None and self.keep_last else self.cutoff(now)
 
     @property
     def min_versions(self) -> int:
-        """Return how many versions of each name stay at any age."""
+        """Return the number of versions of each name that are kept at any age."""
         return 1 if self.keep_last is None else self.keep_last
 
 

@@ -29,9 +29,9 @@ __all__ = ["Docker", "InProcess", "Kubernetes", "Python", "Runtime", "Virtualenv
 
 
 def parse_runtime(text: str, where: str) -> Runtime:
-    """Return the runtime that a text describes as Python code would: `Virtualenv(["pandas<3"])`, `InProcess()`.
+    """Return the runtime that a text describes as Python code: `Virtualenv(["pandas<3"])`, `InProcess()`.
 
-    Only literals are evaluated. `where` says in an error where the text is. Raises `SettingsError`.
+    Only literals are evaluated. `where` names the place of the text in errors. Raises `SettingsError`.
     """
     try:
         runtime: Runtime = evaluate_record(text, _MODULES)

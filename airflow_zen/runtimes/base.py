@@ -1,4 +1,4 @@
-"""What all runtimes outside the process of the task share: the spec, the environment, the log and the answer."""
+"""Shared parts of the runtimes outside the task's process: spec, environment, output and answer."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ _PLAIN = (str, bool, int, float, type(None))
 def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpec:
     """Return the spec of an execution.
 
-    `answer` is where the answer is written, as in `StepSpec`; `root` the artifact root as the far side reaches it, where
+    `answer` is where the answer is written, as in `StepSpec`; `root` the artifact root as the far side reaches it, if
     that differs. An argument that has no JSON form is stored as an artifact, and passed as its ref. Raises
-    `RuntimeUnavailable` for code that cannot be shipped, and for an argument of Airflow's context that has no JSON form.
+    `RuntimeUnavailable` for code that cannot be shipped, and for an argument of Airflow's context that has no JSON
+    form.
     """
     step, stack, arguments = execution.step, execution.stack, execution.arguments
     root = normalize_root(root or stack.store.root)
@@ -86,9 +87,9 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
 
 
 def step_environment(stack: Stack, opened: OpenedRun, *, reaches_relay: bool = True) -> dict[str, str]:
-    """Return the variables that the far side needs; they hold credentials, and an empty one is to be unset.
+    """Return the environment variables for the far side; they include credentials, and empty ones are to be unset.
 
-    Without `reaches_relay`, as on another host, MLflow's client there talks to the server itself.
+    Without `reaches_relay`, as on another host, MLflow's client there sends its requests to the server directly.
     """
     environment = {**opened.environment, **stack.storage_environment, **TELEMETRY_OFF}
     environment.pop("PYTHONPATH", None)
@@ -99,7 +100,7 @@ def step_environment(stack: Stack, opened: OpenedRun, *, reaches_relay: bool = T
 
 
 def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> StepResult:
-    """Return the result in an answer, after its metadata and asset events; raise the error that it holds."""
+    """Return the result in an answer, after applying its metadata and asset events; raise the error in it."""
     answer = msgspec.json.decode(text, type=StepAnswer)
     for subject, facts in answer.facts.items():
         kind, _, name = subject.partition(":")
@@ -123,9 +124,9 @@ def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> St
 
 
 class OutputStream:
-    """The standard output and standard error of the far side, line by line: log records, prints, and the answer.
+    """Process the standard output and standard error of the far side by line: log records, prints and the answer.
 
-    Records are logged with their level, prints are printed. `answer` is the line that is the answer, "" before it came;
+    Records are logged with their level, prints are printed. `answer` is the line with the answer, "" before it arrives;
     `tail` are the last lines.
     """
 
@@ -134,7 +135,7 @@ class OutputStream:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     def write(self, line: str, *, is_error: bool = False) -> None:
-        """Take one line, without its end; by any thread."""
+        """Process one line, without its line break; thread-safe."""
         if line.startswith(runner.ANSWER_MARK):
             self.answer = line.removeprefix(runner.ANSWER_MARK)[:-1]
         elif line.startswith(runner.LOG_MARK):
@@ -154,9 +155,9 @@ class OutputStream:
 
 
 def describe_exit(code: int, tail: Iterable[str], runtime: Runtime, *, out_of_memory: str = "") -> RuntimeUnavailable:
-    """Return the error of a process that ended without an answer; a negative `code` is the signal that ended it.
+    """Return the error of a process that ended without an answer; a negative `code` is the number of a signal.
 
-    `out_of_memory` says so where the caller knows that memory ran out: `out of memory, limit 4Gi`.
+    `out_of_memory` is the reason if the caller knows that memory ran out: `out of memory, limit 4Gi`.
     """
     text = "\n".join(tail)
     signal_number = -code if code < 0 else code - 128 if code > 128 else 0
@@ -184,7 +185,7 @@ def _stack_spec(stack: Stack, root: str) -> StackSpec:
 
 
 def _portable_arguments(execution: Execution, root: str) -> dict[str, Any]:
-    """Return the bound arguments with a ref for each value that has no JSON form, as the artifact root is reached there."""
+    """Return the bound arguments with a ref for each value without a JSON form, under the far side's artifact root."""
     found, given = {}, execution.arguments
     for name, value in given.bound.arguments.items():
         kind = given.bound.signature.parameters[name].kind
@@ -221,7 +222,7 @@ def _plain_items(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, 
 
 
 def _plain_context(value: Any, name: str) -> Any:
-    """Return a value of Airflow's context as Python's own; raise `RuntimeUnavailable` for an object of Airflow."""
+    """Return a value of Airflow's context in Python's types; raise `RuntimeUnavailable` for objects of Airflow."""
     if isinstance(value, _PLAIN) and type(value) in _PLAIN:
         return value
     if isinstance(value, datetime):
@@ -253,7 +254,7 @@ def _import_note(name: str, runtime: Runtime) -> str:
 
 
 def _file_of_worker(error: FileNotFoundError) -> str:
-    """Return the path in an error where there is such a file on this machine; "" otherwise."""
+    """Return the path in an error if this machine has such a file; "" otherwise."""
     paths = [error.filename] if isinstance(error.filename, str) else re.findall(r"['\"](/[^'\"]+)['\"]", str(error))
     return next((path for path in paths if os.path.isabs(path) and os.path.exists(path)), "")  # noqa: PTH110, PTH117
 

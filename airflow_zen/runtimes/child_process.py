@@ -1,4 +1,4 @@
-"""A step in a child process of the task, under another interpreter."""
+"""Execution of a step in a child process of the task, with another interpreter."""
 
 from __future__ import annotations
 
@@ -93,21 +93,21 @@ def _run(command: Sequence[str], environment: Mapping[str, str], stream: OutputS
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Let the function clean up, as one in this process may."""
+    """Send SIGTERM, and give the function time to clean up."""
     child.terminate()
     with suppress(subprocess.TimeoutExpired):
         child.wait(_SECONDS_TO_STOP)
 
 
 def _pump(pipe: IO[bytes], stream: OutputStream, is_error: bool) -> None:
-    """Pass on the lines of a pipe until its end; a progress bar that returns to its start makes lines, too."""
+    """Pass on the lines of a pipe until its end; a carriage return, as of a progress bar, ends a line, too."""
     with io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline=None) as lines:
         for line in lines:
             stream.write(line.rstrip("\n"), is_error=is_error)
 
 
 def _oom_kills() -> int:
-    """Return how many processes of this process's cgroup the kernel has killed because memory ran out."""
+    """Return how many processes of this process's cgroup the kernel has killed for lack of memory."""
     for line in _read_text("/proc/self/cgroup").splitlines():
         number, controllers, group = line.split(":", 2)
         if number == "0":

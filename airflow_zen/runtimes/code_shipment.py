@@ -1,4 +1,4 @@
-"""The code of a step for a process that has neither its file nor Airflow: the statements that it needs, by content."""
+"""The source code that a step needs in a process that has neither its file nor Airflow: statements and modules."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class ShippedCode(msgspec.Struct, frozen=True):
 def ship_code(
     function: Callable[..., Any], definitions: Iterable[Any], write_variables: Callable[[dict[str, Any]], str]
 ) -> ShippedCode:
-    """Return what the far side executes to have a function; `definitions` are other classes and functions it needs.
+    """Return the code that the far side executes to define a function; `definitions` are further ones that it needs.
 
-    A function of an installed distribution is imported there. Of the function's own file only those statements are shipped
-    that bind names that it needs, directly or not, without the decorators of Airflow and of this package; other modules of
-    the project are shipped whole, unless they import Airflow. `write_variables` returns values as typed JSON. Raises
-    `RuntimeUnavailable` for a function that cannot be found by its name.
+    A function of an installed distribution is imported there. Of the function's own file only the statements are
+    shipped that bind names that it needs, directly or not, without the decorators of Airflow and of this package. Other
+    modules of the project are shipped whole, unless they import Airflow. `write_variables` returns values as typed
+    JSON. Raises `RuntimeUnavailable` for a function that cannot be found by its name.
     """
     inner = inspect.unwrap(function)
     if not isinstance(inner, FunctionType) or inner.__name__ == "<lambda>":
@@ -112,7 +112,7 @@ class _Shipment:
                     self._need_module(name, attribute)
 
     def modules(self) -> Iterator[SourceModule]:
-        """Yield what is shipped."""
+        """Yield the shipped modules."""
         yield from self._whole.values()
         yield from (own.shipped(self._write_variables) for own in self._sliced.values())
 
@@ -120,7 +120,7 @@ class _Shipment:
         return len(self._whole) + sum(own.size for own in self._sliced.values())
 
     def _need_module(self, name: str, attribute: str | None) -> None:
-        """Ship a module of the project with the packages around it; `attribute` is what is wanted of it, None for all."""
+        """Ship a module of the project with its parent packages; `attribute` is the needed name, None for all."""
         if attribute and is_importable(f"{name}.{attribute}") and _is_package(name):
             self._need_module(f"{name}.{attribute}", None)
         if not is_importable(name) or origin_of_module(name) != "project":
@@ -140,7 +140,7 @@ class _Shipment:
                 self._need_module(found, wanted)
 
     def _need_package(self, name: str) -> None:
-        """Ship the packages around a module, without which it cannot be imported."""
+        """Ship the parent packages of a module, without which it cannot be imported."""
         if parent := name.rpartition(".")[0]:
             self._need_module(parent, "")
 
@@ -177,12 +177,12 @@ class _Slice:
             self._pending.append(name)
 
     def need_exported(self, attribute: str | None) -> None:
-        """Keep what another module imports: a name, nothing for "", everything that the module defines for None."""
+        """Keep what another module imports: one name, nothing for "", all definitions for None."""
         for name in [attribute] if attribute is not None else [*self._bound]:
             self.need(name)
 
     def need_function(self, function: FunctionType) -> None:
-        """Keep a function, and of the functions around it what it reads."""
+        """Keep a function, and the parts of its enclosing functions that it reads."""
         if "<locals>" not in function.__qualname__:
             self.need(function.__qualname__.partition(".")[0])
             return
@@ -192,7 +192,7 @@ class _Slice:
         self._need_enclosed(path, dict(inspect.getclosurevars(function).nonlocals))
 
     def close(self) -> None:
-        """Keep all that is needed for what is kept, and the statements that change it."""
+        """Keep everything that kept statements need, and the statements that modify it."""
         while self._pending:
             for node in self._bound.get(self._pending.pop(), ()):
                 self._keep(node)
@@ -200,14 +200,14 @@ class _Slice:
                 self._keep_effects()
 
     def imported(self) -> Iterator[tuple[str, str | None]]:
-        """Yield the modules that the kept statements import, with what they take of them."""
+        """Yield the modules that the kept statements import, with the imported names."""
         for node in list(self._kept.values()):
             for found in ast.walk(node):
                 for alias in self._aliases(found):
                     yield from _imported(found, alias, self.module, self._tree)
 
     def shipped(self, write_variables: Callable[[dict[str, Any]], str]) -> SourceModule:
-        """Return it as a part of a spec."""
+        """Return the slice as a part of a spec."""
         names = {
             position(node): tuple(alias.asname or alias.name for alias in self._aliases(node))
             for node in self._kept.values()
@@ -234,7 +234,7 @@ class _Slice:
         return found
 
     def _keep(self, node: ast.stmt) -> None:
-        """Keep a statement, and need what it reads."""
+        """Keep a statement and everything that it reads."""
         if position(node) in self._kept:
             return
         self._kept[position(node)] = node
@@ -263,7 +263,7 @@ class _Slice:
         return any(self._resolve(each) is register_materializer for each in decorators)
 
     def _leave_out(self, node: ast.stmt) -> None:
-        """Note the decorators of Airflow and of this package, and the annotations that Airflow's classes are in."""
+        """Record for removal the decorators of Airflow and of this package, and annotations with Airflow's classes."""
         for found in ast.walk(node):
             if isinstance(found, DEFINITIONS):
                 self._left_out |= {position(each) for each in found.decorator_list if self._only_schedules(each)}
@@ -282,7 +282,7 @@ class _Slice:
         return value is not None and value is not register_materializer and is_framework_object(value)
 
     def _resolve(self, expression: ast.expr) -> Any:
-        """Return what a dotted name, or what is called, is now; None where it is not known."""
+        """Return the current value of a dotted name, or of the called name; None if it is not known."""
         if isinstance(expression, ast.Call):
             return self._resolve(expression.func)
         if isinstance(expression, ast.Attribute):
@@ -290,14 +290,14 @@ class _Slice:
         return vars(self.module).get(expression.id) if isinstance(expression, ast.Name) else None
 
     def _aliases(self, node: ast.AST) -> Iterator[ast.alias]:
-        """Yield what an import statement binds that is needed; all that one inside a function binds."""
+        """Yield the needed names that an import statement binds; all names if it is inside a function."""
         at_top = isinstance(node, ast.stmt) and self._kept.get(position(node)) is node
         for alias in getattr(node, "names", ()) if isinstance(node, ast.Import | ast.ImportFrom) else ():
             if not at_top or (alias.asname or alias.name.partition(".")[0]) in {*self._needed, "*"} or is_future(node):
                 yield alias
 
     def _need_enclosed(self, path: list[Any], values: dict[str, Any]) -> None:
-        """Keep what a nested function reads of the functions around it: their definitions and imports, or the values."""
+        """Keep what a nested function reads of its enclosing functions: definitions and imports, or the values."""
         for name, value in values.items():
             found = [
                 node for outer in reversed(path[:-1]) for node in own_statements(outer) if name in bound_names(node)
@@ -341,7 +341,7 @@ def _path_to(tree: ast.Module, function: FunctionType) -> list[Any]:
 
 
 def _imported(node: Any, alias: ast.alias, module: ModuleType, tree: ast.Module) -> Iterator[tuple[str, str | None]]:
-    """Yield the module of an import, and the name that is taken of it; for a module as a whole, each attribute read of it."""
+    """Yield the module of an import and the imported name; for a whole module, yield each attribute that is read."""
     if isinstance(node, ast.ImportFrom):
         package = str(vars(module).get("__package__") or "").split(".")
         above = package[: len(package) - node.level + 1] if node.level else []
@@ -370,7 +370,7 @@ def _imports_of(tree: ast.Module, module: ModuleType) -> Iterator[tuple[str, str
 
 
 def _imports_framework(node: ast.stmt) -> bool:
-    """Whether a statement imports Airflow, or of this package what needs it."""
+    """Whether a statement imports Airflow, or a part of this package that needs Airflow."""
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
     names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
     return any(name.partition(".")[0] in FRAMEWORK for name in names)

@@ -83,7 +83,7 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             memory_limits(self.shm_size)
 
     def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
-        """Return the digest of the image; of one that the engine does not have, as the registry gives it."""
+        """Return the digest of the image; for an image that the engine does not have, ask the registry."""
         _, _, pinned = self.image.partition("@")
         if pinned:
             return {"image": pinned}
@@ -116,7 +116,7 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
     @contextmanager
     def _engine(self) -> Iterator[Any]:
-        """Connect to the engine; what it refuses in the block is raised as `RuntimeUnavailable`."""
+        """Connect to the engine; its errors in the block are raised as `RuntimeUnavailable`."""
         with closing(self._connect()) as client:
             from docker.errors import APIError
             from requests import RequestException
@@ -150,12 +150,12 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             raise RuntimeUnavailable(f"{self._named()!r} cannot use the Docker engine at {url}: {error}") from error
 
     def _named(self) -> Docker:
-        """Return what errors name: the image, without the options."""
+        """Return the name of the runtime in errors: the image, without the options."""
         return Docker(self.image)
 
     @contextmanager
     def _container(self, client: Any, execution: Execution, limit: str) -> Iterator[str]:
-        """Create a container that is not started, with the spec in it; it is removed after the block."""
+        """Create a container with the spec in it, without starting it; remove it after the block."""
         from requests import RequestException
 
         from airflow_zen.runtimes.base import make_spec
@@ -232,7 +232,7 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return f"{root}:{root}"
 
     def _local_image(self, client: Any) -> dict[str, Any]:
-        """Return what the engine knows about the image, which it pulls if it does not have it."""
+        """Return the engine's description of the image, which is pulled if it is missing."""
         from docker.errors import APIError, ImageNotFound
 
         with suppress(ImageNotFound):
@@ -247,7 +247,7 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             raise RuntimeUnavailable(self._missing_image(error.explanation)) from error
 
     def _digest(self, client: Any) -> str:
-        """Return the digest that the registry gave the image, or of an image that was made here the engine's own."""
+        """Return the digest that the registry assigned to the image; for an image built here, that of the engine."""
         from docker.errors import APIError, ImageNotFound
         from docker.utils import parse_repository_tag
 
@@ -291,7 +291,7 @@ def _is_local(client: Any) -> bool:
 
 
 def _archive(spec: bytes) -> bytes:
-    """Return a tar archive with the spec, which every user of the container can read."""
+    """Return a tar archive with the spec, readable by every user of the container."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo(_SPEC)
@@ -301,7 +301,7 @@ def _archive(spec: bytes) -> bytes:
 
 
 def _remove_abandoned(client: Any) -> None:
-    """Remove the containers of tasks that were killed before they started them; the engine removes only ended ones."""
+    """Remove containers of tasks that were killed before the start; the engine removes only those that have ended."""
     from requests import RequestException
 
     for container in client.containers(all=True, filters={"label": _LABEL, "status": "created"}):
@@ -354,7 +354,7 @@ def _end(events: Iterable[Mapping[str, Any]]) -> tuple[int, bool]:
 
 
 class _Lines:
-    """Passes on one output by lines; a progress bar that returns to its start makes lines, too."""
+    """Pass on one output by line; a carriage return, as of a progress bar, ends a line, too."""
 
     def __init__(self, stream: OutputStream, *, is_error: bool) -> None:
         self._stream, self._is_error = stream, is_error
@@ -362,7 +362,7 @@ class _Lines:
         self._rest = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> None:
-        """Take what came, which may end within a line or a letter."""
+        """Process received bytes, which may end within a line or a character."""
         *lines, self._rest = (self._rest + self._decoder.decode(data, final=final)).split("\n")
         if final and self._rest:
             lines.append(self._rest)

@@ -30,7 +30,7 @@ _MAX_REASON = 3000
 
 
 class Index(msgspec.Struct, frozen=True):
-    """A package index; `url` has the credentials, `public_url` has not."""
+    """A package index; `url` includes the credentials, `public_url` does not."""
 
     url: str
     public_url: str
@@ -52,7 +52,7 @@ class Index(msgspec.Struct, frozen=True):
 
 
 class StoredEnvironment(msgspec.Struct, frozen=True):
-    """An environment on this worker: what is in it, its size in bytes, and when it was made and last used."""
+    """An environment on this worker: its contents, its size in bytes, and when it was made and last used."""
 
     key: str
     python: str
@@ -65,9 +65,10 @@ class StoredEnvironment(msgspec.Struct, frozen=True):
 class Environments:
     """The environments in one folder.
 
-    An environment is whole when its marker exists, which is written last. Whoever makes it holds an exclusive lock, which
-    its installer shares, so that neither two make it nor an installer outlives the lock; whoever uses it holds a shared
-    one, so that no prune deletes it. `limit`: bytes of all, above which the least recently used are deleted.
+    An environment is complete when its marker exists, which is written last. The process that makes it holds an
+    exclusive lock, which its installer shares: no second process makes the same one, and no installer outlives the
+    lock. Processes that use it hold a shared lock, so that no prune deletes it. `limit`: bytes of all, above which the
+    least recently used are deleted.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -75,7 +76,7 @@ class Environments:
 
     @classmethod
     def configured(cls) -> Environments:
-        """Return those in `[zen] environments_dir`."""
+        """Return the environments in `[zen] environments_dir`."""
         from airflow_zen.config.options import default_environments_dir, find_options
 
         options = find_options()
@@ -84,7 +85,7 @@ class Environments:
 
     @contextmanager
     def use(self, resolved: Resolved, index: Index | None) -> Iterator[str]:
-        """Yield the interpreter of an environment, which is made if it does not exist, and kept during the block."""
+        """Yield the interpreter of an environment, which is made if it does not exist; keep it during the block."""
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = self.folder / resolved.key
         with (self.folder / f"{resolved.key}.lock").open("w") as lock:
@@ -99,7 +100,7 @@ class Environments:
             yield str(folder / "bin/python")
 
     def stored(self) -> list[StoredEnvironment]:
-        """Return the whole environments, the least recently used first."""
+        """Return the complete environments, the least recently used first."""
         found = []
         for marker in self.folder.glob(f"*/{_MARKER}"):
             with suppress(OSError, msgspec.MsgspecError):
@@ -108,9 +109,10 @@ class Environments:
         return sorted(found, key=lambda stored: stored.used)
 
     def prune(self, unused_since: float | None = None, limit: int | None = None) -> list[StoredEnvironment]:
-        """Delete what was last used before a time, and the least recently used above a size; return what was deleted.
+        """Delete environments last used before a time, and the least recently used above a size; return them.
 
-        What a task uses stays, and so does what is being made. What killed makers left is deleted, too.
+        Environments that a task uses, or that are being made, are kept. Incomplete ones of killed processes are
+        deleted, too.
         """
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if folder.is_dir() and not (folder / _MARKER).exists():
@@ -126,7 +128,7 @@ class Environments:
         return deleted
 
     def _delete(self, key: str) -> bool:
-        """Delete an environment that nobody uses or makes; return whether it is gone."""
+        """Delete an environment that no process uses or makes; return whether it was deleted."""
         with (self.folder / f"{key}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +154,7 @@ class Environments:
 
 
 def find_uv() -> str | None:
-    """Return the path of uv: of the PATH, or beside this interpreter; None where it is not installed."""
+    """Return the path of uv, from the PATH or beside this interpreter; None if it is not installed."""
     beside = Path(sys.executable).with_name("uv")
     return shutil.which("uv") or (str(beside) if beside.is_file() else None)
 
@@ -160,10 +162,10 @@ def find_uv() -> str | None:
 def resolve_requirements(
     lines: Sequence[str], interpreter: str, index: Index | None, preferred: str, runtime: Runtime
 ) -> str:
-    """Return the pins of requirements and of all that they require, one a line, sorted.
+    """Return the pins of requirements and their dependencies, one on each line, sorted.
 
-    preferred: pins that are taken where the lines allow them. Beside NumPy 1 pyarrow is one that it can be imported with,
-    which pyarrow does not declare. Raises `RuntimeUnavailable` with the resolver's reason.
+    preferred: pins that are used if the requirements allow them. With NumPy 1, pyarrow is limited to releases that can
+    be imported with it, which pyarrow does not declare. Raises `RuntimeUnavailable` with the resolver's reason.
     """
     pins = _resolve(lines, interpreter, index, preferred, runtime)
     if re.search(r"^numpy==1\.", pins, re.MULTILINE) and re.search(r"^pyarrow==(2[4-9]|[3-9]\d)\.", pins, re.MULTILINE):
@@ -213,7 +215,7 @@ def _install(folder: Path, requirements: Path, index: Index | None, lock: int) -
 
 
 def export_lock(path: Path, group: str, runtime: Runtime) -> str:
-    """Return what a `uv.lock` holds as lines of a requirements file: the dependencies of the project, or those of a group.
+    """Return the contents of a `uv.lock` as lines of a requirements file, for the project or one of its groups.
 
     Raises `RuntimeUnavailable` with uv's reason.
     """
@@ -232,7 +234,7 @@ def export_lock(path: Path, group: str, runtime: Runtime) -> str:
 
 
 def _run(command: Sequence[str], index: Index | None, failure: str, lock: int | None = None) -> None:
-    """Run uv or pip, whose process shares the lock; raise `RuntimeUnavailable` with what it writes when it fails."""
+    """Run uv or pip in a process that shares the lock; raise `RuntimeUnavailable` with its output if it fails."""
     # A virtual environment around the worker is not meant, and no interpreter is downloaded.
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}

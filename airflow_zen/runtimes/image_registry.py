@@ -27,7 +27,7 @@ _MANIFESTS = ", ".join(
 
 
 def image_digest(image: str, login: str = "", password: str = "") -> str:
-    """Return the digest of an image, `sha256:…`: the one that its name has, or the one that its registry gives its tag.
+    """Return the digest of an image, `sha256:…`, from its name, or else from its registry.
 
     Raises `RuntimeUnavailable` if the registry does not answer, refuses the login, or does not have the image.
     """
@@ -41,7 +41,9 @@ def image_digest(image: str, login: str = "", password: str = "") -> str:
     try:
         found = _ask(url, basic, name)
     except (OSError, ValueError) as error:
-        raise RuntimeUnavailable(f"The registry {registry} does not tell the digest of {image!r}: {error}.") from error
+        raise RuntimeUnavailable(
+            f"The registry {registry} does not return the digest of {image!r}: {error}."
+        ) from error
     if not found:
         raise RuntimeUnavailable(f"The registry {registry} gave {image!r} no digest.")
     return found
@@ -55,7 +57,7 @@ def pinned_image(image: str, digest: str) -> str:
 
 
 def _parts(image: str) -> tuple[str, str, str]:
-    """Return the registry, the name and the tag of an image, as Docker reads it."""
+    """Return the registry, the name and the tag of an image, as Docker parses it."""
     first, slash, rest = image.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         first, rest = "docker.io", image
@@ -78,7 +80,7 @@ def _ask(url: str, basic: str, name: str) -> str:
 
 
 def _authorization(challenge: str, basic: str, name: str) -> str:
-    """Return the header that a registry asks for: a token that its service gives for the login, or the login itself."""
+    """Return the header that a registry requires: a token from its token service, or the login itself."""
     if not challenge.lower().startswith("bearer "):
         return basic
     wanted = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
@@ -90,6 +92,6 @@ def _authorization(challenge: str, basic: str, name: str) -> str:
 
 def _open(url: str, headers: Mapping[str, str], method: str) -> Any:
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{url!r} is no address of the web")
+        raise ValueError(f"{url!r} is no HTTP URL")
     request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310 - checked
     return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310 - checked

@@ -112,7 +112,7 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         self._pods().delete_pods(self, run, stack.store.transport)
 
     def pod(self, address: str, variables: Mapping[str, str], secret: str, try_number: int) -> dict[str, Any]:
-        """Return the pod that runs the spec at an address, without a name; the secret has more variables, if it is named."""
+        """Return the pod that runs the spec at an address, without a name; a named secret has further variables."""
         digest = _digests.get(self.image, "")
         container = {
             "name": CONTAINER,
@@ -169,7 +169,7 @@ def _sequence(name: str, value: Any) -> Iterable[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as literals: the repr of a runtime is its text in settings."""
+    """Return an option in literals, because the repr of a runtime is its text in settings."""
     if hasattr(value, "openapi_types"):
         from kubernetes.client import ApiClient
 

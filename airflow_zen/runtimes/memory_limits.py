@@ -13,7 +13,7 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?")
 
 
 def memory_limits(memory: object) -> tuple[str, ...]:
-    """Return the limits of the first try and of those after it; empty for no limit.
+    """Return the limits of the first and of later tries; empty for no limit.
 
     `memory` is one limit or a sequence of them. Raises `StepDefinitionError` for anything else.
     """
@@ -26,7 +26,7 @@ def memory_limits(memory: object) -> tuple[str, ...]:
 
 
 def memory_of_try(limits: Sequence[str], try_number: int) -> str:
-    """Return the limit of a try, which begins with 1; the last one is also that of all later tries. "" for no limit."""
+    """Return the limit of a try, counted from 1; tries after the last limit have that limit. "" for no limit."""
     return limits[min(max(try_number, 1), len(limits)) - 1] if limits else ""
 
 

@@ -1,4 +1,4 @@
-"""The log of a step's container: lines with the times that the cluster gives them."""
+"""Positions in the log of a pod, by the timestamps that the cluster adds to each line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 def lines_after(lines: Iterable[str], after: Position) -> Iterator[tuple[Position, str]]:
-    """Yield the lines after a position, each with its own; `lines` begin with their times.
+    """Yield the lines after a position, each with its own position; log lines begin with their timestamps.
 
-    Others are not of the log: before the container starts, the answer is an error as JSON.
+    Lines without a timestamp are skipped: before the container starts, the API answers with an error as JSON.
     """
     position = BEGIN
     for text in lines:
@@ -29,7 +29,7 @@ def lines_after(lines: Iterable[str], after: Position) -> Iterator[tuple[Positio
 
 
 def seconds_since(position: Position) -> int | None:
-    """Return how long ago a position was, in seconds and a few more; None for the beginning."""
+    """Return the seconds since a position plus a margin of 2; None for the beginning."""
     if not position[0]:
         return None
     then = datetime.fromisoformat(position[0][:19]).replace(tzinfo=UTC)

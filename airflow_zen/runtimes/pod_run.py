@@ -66,8 +66,8 @@ _START_ERRORS = ("StartError", "ContainerCannotRun")
 class PodRun:
     """The run of a step in a pod.
 
-    The pods of a task instance have its label. A pod of the same spec is the one that this run would start: its name is
-    made from both, so that the cluster refuses a second one.
+    The pods of a task instance have its label. The pod's name is made from the task instance and the spec, so that the
+    cluster rejects a second pod for the same spec.
     """
 
     def __init__(self, runtime: Kubernetes, execution: Execution) -> None:
@@ -92,9 +92,9 @@ class PodRun:
         self._credentials = {name: value for name, value in found.items() if value and name not in self._variables}
 
     def result(self) -> StepResult:
-        """Wait for the step's pod, which is started if there is none; return what the step returned.
+        """Wait for the step's pod, start it if there is none, and return the result of the step.
 
-        Raises `StepDeferred` with the trigger that waits for the pod, if the runtime is to.
+        Raises `StepDeferred` with the trigger that waits for the pod, if the runtime is deferrable.
         """
         with self._refusals():
             stream = OutputStream()
@@ -111,7 +111,7 @@ class PodRun:
         return read_answer(json.dumps(answer), self._execution, self._runtime)
 
     def _pod(self) -> Any:
-        """Return the pod of this spec, running or ended well, or start it; other pods of the task instance are deleted."""
+        """Return the running or succeeded pod of this spec, or start it; delete other pods of the task instance."""
         while True:
             for pod in self._client.list_namespaced_pod(
                 self._namespace, label_selector=f"{_TASK_LABEL}={self._task}"
@@ -145,7 +145,7 @@ class PodRun:
         return pod
 
     def _body(self) -> dict[str, Any]:
-        """Return the pod with the overrides of the user, and with the labels by which it is found."""
+        """Return the pod with the user's overrides, and with the labels by which it is found."""
         run = self._execution.run.id
         secret = f"{self._name}-{secrets.token_hex(4)}" if self._credentials else ""
         body = self._client.api_client.sanitize_for_serialization(self._overridden_pod(secret))
@@ -182,7 +182,7 @@ class PodRun:
         return pod
 
     def _give_credentials(self, pod: Any) -> None:
-        """Store the credentials of the step in the secret that its pod waits for, and that is deleted with the pod."""
+        """Store the credentials in the secret that the pod waits for; it is deleted with the pod."""
         if not (name := pod.metadata.annotations[_SECRET_ANNOTATION]):
             return
         owner = {"apiVersion": "v1", "kind": "Pod", "name": self._name, "uid": pod.metadata.uid}
@@ -196,7 +196,7 @@ class PodRun:
                 raise
 
     def _defer_or_check(self, pod: Any) -> None:
-        """Let a trigger wait for a pod that was started; raise what a trigger said that could not wait for its end."""
+        """Defer to a trigger after the start of a pod; raise the error of a trigger that timed out."""
         if self._event is None:
             self._give_credentials(pod)
             if self._is_deferrable() and pod.status.phase not in _ENDED:
@@ -234,14 +234,14 @@ class PodRun:
             ) from error
 
     def _reasons(self, pod: Any) -> str:
-        """Return what the cluster says about a pod that does not start."""
+        """Return the cluster's messages about a pod that does not start."""
         status = self._manager.read_pod(pod).status
         waiting = [each.state.waiting for each in status.container_statuses or () if each.state.waiting]
         found = [f"{each.reason}: {each.message}" for each in (*waiting, *(status.conditions or ())) if each.message]
         return " ".join(found)
 
     def _follow_log(self, pod: Any, stream: OutputStream) -> None:
-        """Pass on the log until the container has ended, across lost connections, each line once."""
+        """Pass on each line of the log once, until the container has ended; reconnect after lost connections."""
         position = BEGIN if self._event is None else tuple(self._event.get("log_position", BEGIN))
         while True:
             try:
@@ -293,7 +293,7 @@ class PodRun:
 
     @contextmanager
     def _stopped_on_error(self, pod: Any, stream: OutputStream) -> Iterator[None]:
-        """Delete the pod of a step that is interrupted in the block; its function may clean up meanwhile."""
+        """Delete the pod if the step is interrupted in the block; its function has time to clean up."""
         try:
             yield
         except StepDeferred:
@@ -322,14 +322,14 @@ class PodRun:
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Say in words what the cluster refuses, and that a pod is gone."""
+        """Translate errors of the cluster's API into `RuntimeUnavailable`."""
         try:
             yield
         except ApiException as error:
             with suppress(ValueError, TypeError):
                 error.reason = json.loads(error.body)["message"]
             raise RuntimeUnavailable(
-                f"{self._runtime!r} lost its pod {self._name}, which somebody has deleted."
+                f"{self._runtime!r} lost its pod {self._name}, which was deleted."
                 if error.status == 404 and self._name in str(error.reason)
                 else f"{self._runtime!r} was refused by the cluster ({error.status}): {error.reason}."
             ) from error
@@ -378,7 +378,7 @@ def _pod_name(execution: Execution, digest: str) -> str:
 
 
 def _terminated(pod: Any) -> Any:
-    """Return how the container of the step has ended; None if it has not."""
+    """Return the termination state of the step's container; None while it runs."""
     for status in pod.status.container_statuses or ():
         if status.name == CONTAINER:
             return status.state.terminated

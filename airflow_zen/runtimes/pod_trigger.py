@@ -28,18 +28,17 @@ _HEARTBEAT, _LOG_INTERVAL = 30.0, 5.0
 
 
 class _TriggerLog(OutputStream):
-    """Log prints as records: the standard output of a triggerer is in no task's log."""
+    """Log prints as records, because the standard output of a triggerer is not in the task's log."""
 
     def _print(self, line: str, *, is_error: bool) -> None:
         log.log(logging.ERROR if is_error else logging.INFO, "%s", line)
 
 
 class StepPodTrigger(KubernetesPodTrigger):
-    """The provider's trigger, which also keeps the lease of the step, and ends its run when a user clears the task.
+    """The provider's trigger, which also renews the lease of the step, and ends its run when a user clears the task.
 
-    It logs what the pod logs, and its event says up to where.
-
-    `step`: the name of the stack, and the id of the step run.
+    It passes on the pod's log, and its event contains the position up to which it did. `step`: the name of the stack,
+    and the id of the step run.
     """
 
     def __init__(self, *, step: Mapping[str, str] | None = None, **options: Any) -> None:

@@ -45,7 +45,7 @@ class Python(Runtime, msgspec.Struct, frozen=True):
             )
 
     def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
-        """Return the version of Python, and what identifies each distribution that is installed."""
+        """Return the version of Python, and the identity of each installed distribution."""
         try:
             version, folders = inspect_interpreter(self.path, self)
         except RuntimeUnavailable as error:
@@ -66,7 +66,8 @@ class Python(Runtime, msgspec.Struct, frozen=True):
 def inspect_interpreter(path: str, runtime: Runtime) -> tuple[tuple[int, ...], list[str]]:
     """Return the version of an interpreter, and the folders that it imports from.
 
-    Those of a virtual environment are read from its files; another interpreter is started, once in a process. Raises `RuntimeUnavailable` for one that cannot be started, or is too old.
+    Those of a virtual environment are read from its files; another interpreter is started, once per process. Raises
+    `RuntimeUnavailable` for one that cannot be started, or is too old.
     """
     try:
         changed = os.stat(path).st_mtime_ns  # noqa: PTH116 - a change is another interpreter
@@ -82,7 +83,7 @@ def inspect_interpreter(path: str, runtime: Runtime) -> tuple[tuple[int, ...], l
 
 
 def _read_environment(folder: Path) -> tuple[tuple[int, ...], list[str]] | None:
-    """Return what the files of a virtual environment say; None for any other, and for one that sees packages outside."""
+    """Return version and folders from the files of a virtual environment; None for any other interpreter."""
     try:
         lines = (folder / "pyvenv.cfg").read_text().splitlines()
     except OSError:

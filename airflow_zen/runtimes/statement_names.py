@@ -1,4 +1,4 @@
-"""What statements of a file bind and read, to tell which of them a function needs."""
+"""The names that statements bind and read, from which the statements that a function needs are determined."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_names(node: ast.AST, left_out: Collection[Position]) -> set[str]:
 
 
 def _named_by(node: ast.AST) -> set[str]:
-    """Return the names that a node reads by itself, those in texts that a library evaluates too."""
+    """Return the names that a node itself reads, including those in texts that a library evaluates."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         return {node.id}
     if isinstance(node, ast.Constant):
@@ -74,7 +74,7 @@ def _named_by(node: ast.AST) -> set[str]:
 
 
 def _local_names(function: Any) -> set[str]:
-    """Return the names that are local to a function: what it binds, without those that it declares otherwise."""
+    """Return the local names of a function: those it binds, except those declared global or nonlocal."""
     found = {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
     outer = set[str]()
     body = function.body if isinstance(function.body, list) else [function.body]
@@ -121,5 +121,5 @@ def root_name(node: ast.AST) -> str:
 
 
 def position(node: Any) -> Position:
-    """Return where a node begins."""
+    """Return the line and column where a node begins."""
     return node.lineno, node.col_offset

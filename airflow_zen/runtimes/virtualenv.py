@@ -1,4 +1,4 @@
-"""The runtime `Virtualenv`: requirements of a step's own, resolved once and installed once on each worker."""
+"""The runtime `Virtualenv`: a step's own requirements, resolved once and installed once on each worker."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from airflow_zen.transports.base import Transport
 
 RUNNER_REQUIREMENTS = ("blake3", "fsspec", "msgspec", "numpy>=1.26", "pandas>=2.3", "pyarrow>=22")
-"""What is installed beside the requirements of a step: what it needs to read and store tables."""
+"""The requirements that are added to those of a step, to read and store tables."""
 
 _CLIENTS = {
     **dict.fromkeys(("s3", "s3a", "az", "abfs", "abfss"), "obstore>=0.12"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
 }
-"""What is installed for an artifact root of a scheme."""
+"""The requirement that is added for an artifact root of a scheme."""
 
 RESOLUTIONS = "runtimes/resolved"
 """The folder of the artifact root with what requirements were resolved to."""
@@ -54,14 +54,14 @@ _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
 class Virtualenv(Runtime, msgspec.Struct, frozen=True):
     """Run the function in a virtual environment with requirements of its own.
 
-    `requirements`: a list of requirements (`["evidently>=0.7,<0.8", "pandas<3"]`); or the path of a requirements file, a
-    `pylock.toml`, a `pyproject.toml` or its `uv.lock`, relative to the file that defines the step. `group`: the dependency
-    group of a `pyproject.toml`, also as it is locked; "" for its dependencies. `python`: a version (`"3.12"`) or the path of an interpreter; "" for the
-    worker's. `index_conn_id`: an Airflow connection of type `package_index`, with the address of the index and its
-    credentials.
+    `requirements`: a list of requirements (`["evidently>=0.7,<0.8", "pandas<3"]`); or the path of a requirements file,
+    a `pylock.toml`, a `pyproject.toml` or its `uv.lock`, relative to the file that defines the step. `group`: a
+    dependency group of a `pyproject.toml` or `uv.lock`; "" for the project's dependencies. `python`: a version
+    (`"3.12"`) or the path of an interpreter; "" for the worker's. `index_conn_id`: an Airflow connection of type
+    `package_index`, with the address of the index and its credentials.
 
-    The requirements are resolved once for all workers: the result is stored in the artifact root, and is in the cache key
-    with the version of Python.
+    The requirements are resolved once for all workers: the result is stored in the artifact root, and is in the cache
+    key with the version of Python.
     """
 
     requirements: tuple[str, ...] | str
@@ -87,7 +87,7 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
             )
 
     def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
-        """Return the version of Python, and the version of each distribution that the requirements are resolved to."""
+        """Return the version of Python, and the version of each resolved distribution."""
         try:
             resolved = self.resolve(step, stack)
         except RuntimeUnavailable as error:
@@ -108,7 +108,7 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
             return execute_in_process(interpreter, execution, self, tools)
 
     def resolve(self, step: Step | None, stack: Stack) -> Resolved:
-        """Return what the requirements were resolved to when they were first used; resolve them now if they were not.
+        """Return the stored resolution of the requirements; resolve and store them if there is none.
 
         Only the path of a file needs a step, to which it is relative.
         Raises `RuntimeUnavailable` with the resolver's reason.
@@ -155,7 +155,7 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
         return Path(source).resolve().parent / str(self.requirements)
 
     def _interpreter(self) -> tuple[str, str]:
-        """Return the interpreter that the environment is made with, as uv takes it, and its version."""
+        """Return the interpreter for the environment, as uv takes it, and its version."""
         if not self.python:
             return sys.executable, ".".join(map(str, sys.version_info[:2]))
         if "/" in self.python:
@@ -244,7 +244,7 @@ def _locked(package: Mapping[str, str]) -> str:
 
 
 def _preferred_versions() -> str:
-    """Return the versions beside Airflow as pins, which the resolver takes where the requirements allow them."""
+    """Return the versions installed beside Airflow as pins, which the resolver prefers."""
     lines = []
     for requirement in RUNNER_REQUIREMENTS:
         name = re.split(r"[<>=]", requirement)[0]

@@ -21,7 +21,7 @@ Owner = Callable[..., Any]
 
 
 class Imports(Enum):
-    """Which of the names that a file imports for type checkers only are imported to evaluate an annotation."""
+    """Which names that a file imports for type checkers only are imported to evaluate an annotation."""
 
     NONE = "none"
     OURS = "ours"
@@ -32,9 +32,9 @@ class Imports(Enum):
 
 
 def resolve_annotation(annotation: Any, owner: Owner, imports: Imports = Imports.NONE) -> Any:
-    """Return an annotation as a type; None when it names what does not exist at run time.
+    """Return an annotation as a type; None if it names something that does not exist at run time.
 
-    `imports` says which of the names that the file imports for type checkers only are imported now. Raises the
+    `imports` selects the names that are imported although the file imports them for type checkers only. Raises the
     `ZenError` of an invalid mark.
     """
     if annotation is inspect.Parameter.empty:
@@ -55,7 +55,7 @@ def resolve_annotation(annotation: Any, owner: Owner, imports: Imports = Imports
 
 
 def resolve_type(annotation: Any, owner: Owner, imports: Imports = Imports.ALL) -> Any:
-    """Return an annotation as a type, also if it is text twice: quoted, in a file whose annotations are text."""
+    """Return an annotation as a type, also if it is a quoted text in a file whose annotations are texts."""
     if imports is Imports.LIGHT:
         # What a stand-in cannot be part of, such as Artifact(materializer=Mine), needs the class itself.
         with suppress(ZenError):
@@ -118,9 +118,9 @@ def _evaluate_names(annotation: Any, names: dict[str, Any], owner: Owner, import
 
 
 def _import_type_checking_name(name: str, owner: Owner, imports: Imports) -> Any:
-    """Return what a name stands for under `if TYPE_CHECKING:` of the owner's file; None if it is not there.
+    """Return the object behind a name under `if TYPE_CHECKING:` of the owner's file; None if it is not there.
 
-    It is imported, or a stand-in where `imports` leaves that out.
+    It is imported, or replaced by a stand-in if `imports` excludes it.
     """
     from airflow_zen.caching.code.source import source_file
 
@@ -134,7 +134,7 @@ def _import_type_checking_name(name: str, owner: Owner, imports: Imports) -> Any
 
 
 def _import_name(imported: Import, imports: Imports) -> Any:
-    """Return what an import binds, or its stand-in."""
+    """Return the object that an import binds, or its stand-in."""
     module, attribute = imported.module, imported.attribute
     if _may_import(module, imports):
         importlib.import_module(imported.loads or module)

@@ -25,7 +25,7 @@ _MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collection
 
 
 class ValuePath(msgspec.Struct, frozen=True):
-    """An output that a function returned, or a value within it, such as `scores[3]`; with `is_input` of a parameter."""
+    """The place of a value in errors: an output, or a value within it (`scores[3]`); with `is_input` a parameter."""
 
     name: str
     is_input: bool = False
@@ -35,7 +35,7 @@ class ValuePath(msgspec.Struct, frozen=True):
         return replace(self, name=f"{self.name}{step}")
 
     def type_error(self, declared: object, actual: str) -> TypeMismatch:
-        """Return the error for a value that is not what is declared, or for an artifact without the declared view."""
+        """Return the error for a value of another type than declared, or for an artifact without the declared view."""
         if not self.is_input:
             return OutputError(
                 f"output '{self.name}' is declared {declared}, but the function returned {actual}. Return the declared type, "
@@ -47,7 +47,7 @@ class ValuePath(msgspec.Struct, frozen=True):
         )
 
     def schema_error(self, schema: str, failures: list[str], count: int) -> TypeMismatch:
-        """Return the error for a frame that fails checks of its schema, of which some are described."""
+        """Return the error for a frame that fails checks of its schema, with a description of some of them."""
         cls, what = (InputError, self.name) if self.is_input else (OutputError, f"output '{self.name}'")
         more = f"; and {count - len(failures)} more" if count > len(failures) else ""
         return cls(
@@ -57,11 +57,11 @@ class ValuePath(msgspec.Struct, frozen=True):
 
 
 class BatchError(ZenError):
-    """The step's own code raised an error while it made its next batch; that error is the cause."""
+    """The step's own code failed while it made its next batch; the original error is the cause."""
 
 
 def unpack_result(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
-    """Split a result by output and convert each value to its declared type, before anything is stored."""
+    """Split a result by output, and convert each value to its declared type before anything is stored."""
     try:
         values = outputs.by_name(result)
         if outputs.each:
@@ -74,11 +74,11 @@ def unpack_result(result: Any, outputs: Outputs, types: Mapping[str, Any], step:
 
 
 def coerce(value: Any, declared: Any, path: ValuePath) -> Any:
-    """Return `value` as the declared type; raise `OutputError` or `InputError`, depending on `path`, if it does not fit.
+    """Return `value` as the declared type; raise `OutputError` or `InputError`, by `path`, if it does not conform.
 
-    An int becomes a declared float, a numpy scalar the declared Python value; so do the elements of lists,
-    sets, tuples and dicts. A protocol is checked by the names of its members, a `TypedDict` by its keys and their types,
-    a type variable by its bound. What exists for type checkers only is not checked.
+    An int becomes a declared float, and a numpy scalar the declared Python value; the same holds for elements of lists,
+    sets, tuples and dicts. A protocol is checked by the names of its members, a `TypedDict` by its keys and their
+    types, a type variable by its bound. Types that exist for type checkers only are not checked.
     """
     declared = _unwrap_type(declared)
     if declared is None or declared is Any or declared is object:
@@ -136,13 +136,13 @@ def _unwrap_type(declared: Any) -> Any:
 
 
 def has_schema(declared: Any) -> bool:
-    """Whether a declared type is a frame with a model of pandera: `pandera.typing.DataFrame[Model]`."""
+    """Whether a declared type is a frame with a pandera model: `pandera.typing.DataFrame[Model]`."""
     module, arguments = getattr(get_origin(declared), "__module__", ""), get_args(declared)
     return module.startswith("pandera.typing.") and hasattr(arguments[0], "to_schema")
 
 
 def _apply_schema(value: Any, declared: Any, path: ValuePath) -> Any:
-    """Return a frame as the pandera model of its declared type leaves it; raise an error that names what it fails."""
+    """Return a frame as validated by the pandera model of its declared type; raise an error with the failed checks."""
     if not has_schema(declared):
         return value
     from airflow_zen.validation.pandera import conform
@@ -170,7 +170,7 @@ def _require_class(value: Any, expected: type, declared: Any, path: ValuePath) -
 
 
 def _coerce_to_union(value: Any, choices: tuple[Any, ...], declared: Any, path: ValuePath) -> Any:
-    """Take the first choice that the value is, with all its elements, else the narrowest number it can be widened to."""
+    """Return a value as the first choice that it conforms to, else as the narrowest number it can be widened to."""
     choices = tuple(map(_unwrap_type, choices))
     mismatch: TypeMismatch | None = None
     for choice in choices:
@@ -223,7 +223,7 @@ def _has_member(value: Any, name: str) -> bool:
 
 
 def _widen_number(value: Any, expected: type | None) -> Any:
-    """Return a number as the declared kind of number; None if that would lose something."""
+    """Return a number as the declared kind of number; None if it would lose precision."""
     if expected not in _NUMBERS or (isinstance(value, bool) and expected is not bool):
         return None
     value = python_scalar(value)
@@ -239,10 +239,10 @@ def _widen_number(value: Any, expected: type | None) -> Any:
 
 
 def _coerce_elements(value: Any, declared: Any, path: ValuePath) -> Any:
-    """Return a `list[T]`, `Sequence[T]`, `tuple[…]`, `dict[K, V]` and their like with each element as declared.
+    """Return a `list[T]`, `Sequence[T]`, `tuple[…]`, `dict[K, V]` or similar with each element as declared.
 
-    The very value is returned if no element was converted. An error names the element that does not fit by its
-    path: `scores[3]`. Containers of users' own classes are not checked, and neither are iterators.
+    The same object is returned if no element was converted. An error names the element by its path: `scores[3]`.
+    Containers of users' own classes and iterators are not checked.
     """
     origin, arguments = get_origin(declared), get_args(declared)
     if not arguments and declared not in (tuple[()], typing.Tuple[()]):  # noqa: UP006 - that is another object
@@ -261,7 +261,7 @@ def _coerce_elements(value: Any, declared: Any, path: ValuePath) -> Any:
 
 
 def _check_dtype(value: Any, dtype: Any, path: ValuePath) -> Any:
-    """Return an array if it fits `NDArray[np.float64]`; a dtype that is no class of NumPy's is not checked."""
+    """Return an array if it conforms to `NDArray[np.float64]`; dtypes that are no classes of NumPy are not checked."""
     wanted: Any = next(iter(get_args(dtype)), None)
     if getattr(wanted, "__module__", "") == "numpy" and not issubclass(value.dtype.type, wanted):
         raise path.type_error(f"an array of {type_name(wanted)}", f"one of {value.dtype}")
@@ -280,7 +280,7 @@ def _coerce_fields(value: Any, declared: Any, path: ValuePath) -> Any:
 
 
 def typed_dict_types(declared: Any) -> Mapping[str, Any]:
-    """Return the declared type of each key of a `TypedDict`; empty where a name exists for type checkers only."""
+    """Return the declared type of each key of a `TypedDict`; empty if a name exists for type checkers only."""
     try:
         hints = get_type_hints(declared, include_extras=True)
     except Exception:  # noqa: BLE001 - such a name can fail in any way
@@ -290,7 +290,7 @@ def typed_dict_types(declared: Any) -> Mapping[str, Any]:
 
 
 def _tuple_types(value: Any, declared: Any, path: ValuePath) -> tuple[Any, ...]:
-    """Return the type of each position; `tuple[A, *tuple[B, ...]]` has as many of B as are left."""
+    """Return the type of each position; in `tuple[A, *tuple[B, ...]]` B is repeated for the remaining positions."""
     arguments, length = get_args(declared), len(value)
     if Ellipsis in arguments:
         return (arguments[0],) * length
@@ -336,5 +336,5 @@ def are_identical(value: Iterable[Any], coerced: Iterable[Any]) -> bool:
 
 
 def _all_of_class(items: Iterable[Any], declared: Any) -> bool:
-    """Whether all are of exactly the declared class, which has no elements of its own; determined at C speed."""
+    """Whether all elements are of exactly the declared class, which has no elements; determined at C speed."""
     return not get_args(declared) and set(map(type, items)) <= {runtime_class(declared)}

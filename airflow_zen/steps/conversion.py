@@ -1,4 +1,4 @@
-"""Arguments of a step as their declared types: artifacts are loaded; texts and JSON are converted by pydantic's lax rules."""
+"""Conversion of arguments to their declared types: artifacts are loaded, texts and JSON converted by pydantic."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def load_for_process(stack: Stack, ref: ArtifactRef, wanted: Any) -> Any:
 
 
 def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: str = "") -> Any:
-    """Return the value of a ref as `Stack.load` does, after a check that it is what is `wanted`; widen numbers to it.
+    """Return the value of a ref as `Stack.load` does, checked against the type `wanted`; numbers are widened.
 
-    `name` is what the error calls the value. Raises `InputError` for a value that neither is what is asked for nor has
-    that view. None is not checked, and neither are batches, which are read one by one.
+    `name` denotes the value in errors. Raises `InputError` for a value that neither has the wanted type nor that view.
+    None and batches, which are read one by one, are not checked.
     """
     if isinstance(wanted, str):
-        raise InputError(f"A type is asked for as itself, such as pandas.DataFrame, got the text {wanted!r}.")
+        raise InputError(f"Pass the type itself, such as pandas.DataFrame, got the text {wanted!r}.")
     value = stack.load(ref, into, wanted)
     name = name or f"artifact {ref.name or ref.digest[:12]}"
     declared = strip_annotation(wanted)
@@ -72,12 +72,12 @@ def _conforming_batches(batches: Iterator[Any], declared: Any, name: str) -> Ite
 
 
 def convert_argument(value: Any, declared: Any, parameter: str) -> Any:
-    """Return a plain argument as its declared type; raise `InputError` for one that is not, and cannot become, of it.
+    """Return a plain argument as its declared type; raise `InputError` if it cannot be converted.
 
-    What conforms is returned as it is, and a number is widened where nothing is lost. A text, and a JSON value for a
-    container, a dataclass or a pydantic model, is converted. A value that is declared as a class without a JSON
-    form, such as an array, is not checked unless it is None or a text. Constraints of pydantic in the declaration hold
-    for every value. `parameter` is shown in errors: `scores[3]`.
+    A conforming value is returned unchanged, and a number is widened without loss. A text, and a JSON value for a
+    container, a dataclass or a pydantic model, is converted. A value declared as a class without a JSON form, such as
+    an array, is only checked if it is None or a text. Constraints of pydantic in the declaration apply to every value.
+    `parameter` denotes the value in errors: `scores[3]`.
     """
     return _hold_constraints(_convert_argument(value, declared, parameter), declared, parameter)
 
@@ -99,9 +99,9 @@ def _convert_argument(value: Any, declared: Any, parameter: str) -> Any:
 
 
 def _hold_constraints(value: Any, declared: Any, parameter: str) -> Any:
-    """Return a value as the constraints of its declaration leave it: `Annotated[int, Field(gt=3)]`, `annotated_types`.
+    """Return a value validated by the constraints of its declaration: `Annotated[int, Field(gt=3)]`, `annotated_types`.
 
-    Raises `InputError` for one that they refuse.
+    Raises `InputError` for a value that violates them.
     """
     try:
         return _constrain(value, declared)
@@ -111,9 +111,9 @@ def _hold_constraints(value: Any, declared: Any, parameter: str) -> Any:
 
 
 def _constrain(value: Any, declared: Any, place: str = "") -> Any:
-    """Return a value as its constraints leave it; raise `ValueError` with the place inside it, and the reason.
+    """Return a value validated by its constraints; raise `ValueError` with the place inside it, and the reason.
 
-    The values of a `TypedDict` are constrained one by one: pydantic knows `typing.TypedDict` from Python 3.12 on.
+    The values of a `TypedDict` are validated one by one: pydantic supports `typing.TypedDict` from Python 3.12 on.
     """
     if not _has_constraints(declared):
         return value
@@ -156,7 +156,7 @@ def _validate(value: Any, declared: Any, place: str) -> Any:
 
 
 def _has_constraints(declared: Any, around: frozenset[Any] = frozenset()) -> bool:
-    """Whether pydantic or `annotated_types` constrain a type, or one inside it; `around` are the `TypedDict`s it is in."""
+    """Whether pydantic or `annotated_types` constrain a type or one inside it; `around`: enclosing `TypedDict`s."""
     marks = (type(mark).__module__.partition(".")[0] for mark in getattr(declared, "__metadata__", ()))
     if any(mark in _CONSTRAINTS for mark in marks):
         return True
@@ -189,7 +189,7 @@ def _convert(value: Any, declared: Any) -> Any:
 
 
 def _candidates(value: Any) -> Iterator[Any]:
-    """Yield what may be converted: a text as it is, and as the JSON or the Python literal that it is; a container."""
+    """Yield the forms to convert: a text as it is, then as JSON and as a Python literal; a container as it is."""
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         yield value
     if isinstance(value, str):
@@ -203,7 +203,7 @@ def _candidates(value: Any) -> Iterator[Any]:
 
 @lru_cache
 def _type_adapter(declared: Any) -> Any:
-    """Return pydantic's adapter of a type; None for a type of which pydantic knows no JSON form."""
+    """Return pydantic's adapter of a type; None for a type that pydantic does not read from JSON."""
     from pydantic import PydanticUserError, TypeAdapter
 
     try:
@@ -219,7 +219,7 @@ def _first_reason(error: Any) -> str:
 
 
 def _with_standard_zones(value: Any) -> Any:
-    """Return times with zones of Python's own instead of pydantic's, which no other library knows."""
+    """Replace the time zones of pydantic, which other libraries do not support, by Python's own."""
     if isinstance(value, datetime | time) and type(value.tzinfo).__module__.startswith("pydantic"):
         offset = value.utcoffset()
         return value if offset is None else value.replace(tzinfo=timezone(offset))

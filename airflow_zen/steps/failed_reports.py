@@ -1,4 +1,4 @@
-"""The failed validation reports among the outputs of a step, and what each of them does."""
+"""The failed validation reports among the outputs of a step, and their declared effects."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.validation")
 
 REPORT_ENCODINGS = "validation."
-"""What the encodings of reports begin with."""
+"""The prefix of the encodings of reports."""
 
 
 class FailedReport(msgspec.Struct, frozen=True):
-    """A report that failed: the output that it is, and what its failure does.
+    """A report that failed: its output name, and the declared effect of the failure.
 
-    `quarantined` is the output that its checks keep from being the newest version of its name; empty for none.
+    `quarantined` is the checked output that does not become the newest version of its name; empty for none.
     """
 
     output: str
@@ -38,7 +38,7 @@ class FailedReport(msgspec.Struct, frozen=True):
 
 
 def judge_reports(step: Step, stack: Stack, run: StepRun) -> tuple[StepRun, list[FailedReport]]:
-    """Return the run with the metrics of its reports, failed where a failed report demands it; and the failed reports.
+    """Return the run with the metrics of its reports, failed if a failed report requires it; and the failed reports.
 
     The failed checks are logged as a table. A hit reads the summaries of its reports from their manifests.
     """
@@ -91,7 +91,7 @@ def log_report(name: str, summary: Mapping[str, Any]) -> None:
 
 
 def failure_message(run: StepRun, failed: Iterable[FailedReport]) -> str:
-    """Return which checks failed, and where the report is."""
+    """Return the names of the failed checks, and of the artifact with the report."""
     parts = []
     for each in failed:
         names = [
@@ -106,7 +106,7 @@ def failure_message(run: StepRun, failed: Iterable[FailedReport]) -> str:
 
 
 def failed_error(run: StepRun, failed: Sequence[FailedReport]) -> ValidationFailed:
-    """Return the error of a run that failed reports have failed."""
+    """Return the error of a run that failed because of its reports."""
     error = ValidationFailed(failure_message(run, [each for each in failed if each.action == FAIL]))
     error.outputs = dict(run.outputs)
     return error

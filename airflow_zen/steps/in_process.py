@@ -1,4 +1,4 @@
-"""The execution of a step's function in this process, which is the task's or the far side's of a runtime."""
+"""Execution of a step's function in this process: the task's process, or the far side of a runtime."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ log = logging.getLogger("airflow_zen.steps")
 
 
 def execute(execution: Execution) -> Result:
-    """Load the inputs while the lineage run opens, call the function inside it, and store what it returns.
+    """Load the inputs while the lineage run opens, call the function inside it, and store its outputs.
 
-    Return the stored outputs, what the models among them take, the outputs themselves, and the newest versions of their
-    names, each by name.
+    Return the stored outputs, descriptions of what the models among them take, the output values, and the newest
+    versions of the outputs' names, each by name.
 
-    The environment of the lineage run lasts until all is stored: a returned iterator runs the function's code while
-    it is stored.
+    The environment of the lineage run is active until everything is stored, because a returned iterator runs the
+    function's code while it is stored.
     """
     from airflow_zen.steps.materialize import describe_model_inputs, save_outputs
 
@@ -101,7 +101,7 @@ def _call(step: Step, values: inspect.BoundArguments, take_event: Callable[[Any]
 
 
 def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Await in this thread, or in a thread of its own where this one runs an event loop, as in Jupyter."""
+    """Await in this thread; in a new thread if this one runs an event loop, as in Jupyter."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -111,10 +111,10 @@ def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _take_events(made: Generator[Any, Any, Any], take: Callable[[Any], bool], *, is_stream: bool) -> Any:
-    """Return what a generator returns after its asset events, or an iterator of the batches that it yields.
+    """Return the result of a generator after its asset events, or an iterator of the batches that it yields.
 
-    `take` handles an event and returns True, or returns False for a batch. With `is_stream` the function is declared to
-    yield batches, and none is made before it is asked for.
+    `take` processes an event and returns True, or returns False for a batch. With `is_stream` the function is declared
+    to yield batches, and none is made before it is requested.
     """
     batches = (item for item in made if not take(item))
     if is_stream:

@@ -1,4 +1,4 @@
-"""The checks that are declared on outputs: made before an output becomes visible, with a report beside it."""
+"""Declared checks of outputs, made before an output becomes visible; each gives a report."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def check_and_save(
     step: Step, values: dict[str, Any], stack: Stack, execution: Execution
 ) -> Mapping[str, SavedArtifact]:
-    """Make the declared checks of the outputs, and store both; an output that must not be stored is left out.
+    """Make the declared checks of the outputs, and store outputs and reports; a rejected output is left out.
 
-    The reports are added to `values`, as outputs beside those of the function. A stream is checked while it is stored.
+    The reports are added to `values` as further outputs. A stream is checked while it is stored.
     """
     reports: dict[str, ValidationReport] = {}
     streams: dict[str, StreamCheck] = {}
@@ -52,7 +52,7 @@ def check_and_save(
 
 
 def _is_dropped(step: Step, output: str, report: ValidationReport) -> bool:
-    """Whether an output is not stored."""
+    """Whether a failed check keeps an output from being stored."""
     mark = step.output_artifact(output)
     return not report.passed and mark.on_failure == FAIL and not mark.quarantine
 
@@ -60,7 +60,7 @@ def _is_dropped(step: Step, output: str, report: ValidationReport) -> bool:
 def _previous_version(step: Step, output: str, stack: Stack, execution: Execution) -> Any:
     """Return the newest version of an output's name as a dataset, which is read when it is needed.
 
-    None where no check compares with it, where there is none, or where it is no table.
+    None if no check compares with it, if there is none, or if it is no table.
     """
     if not uses_reference(step.checks(output)):
         return None

@@ -1,4 +1,4 @@
-"""What annotations declare: names of outputs when the DAG is parsed, types only when they are needed."""
+"""Outputs that annotations declare: names when the DAG is parsed, types when they are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"
 CHECKS_SUFFIX = ".checks"
-"""What the name of the report of an output's declared checks ends with."""
+"""The suffix of the name of the report of an output's declared checks."""
 
 _WRAPPERS = (Annotated, Required, NotRequired)
 _OPTIONAL_FORMS = (Required, NotRequired, Union, UnionType)
@@ -47,8 +47,8 @@ class Each:
 class Outputs(msgspec.Struct, frozen=True):
     """The outputs of a step: `names`, and whether they are several (`is_multiple`) or one value.
 
-    `each` means that this value is a list whose elements are artifacts. `artifact_names` are the names of artifacts that
-    the annotation gives, `Artifact("features")`, by output; `checked` are the marks that declare checks.
+    `each` means that this value is a list whose elements are artifacts. `artifact_names` are the artifact names that
+    the annotation sets with `Artifact("features")`, by output; `checked` are the marks that declare checks.
     """
 
     names: tuple[str, ...] = (SINGLE_OUTPUT,)
@@ -87,9 +87,9 @@ class Outputs(msgspec.Struct, frozen=True):
 
 
 def declared_outputs(function: Callable[..., Any]) -> Outputs:
-    """Return the outputs of a function; evaluate no more of its annotation than their names need.
+    """Return the outputs of a function, and evaluate only the parts of its annotation that declare names.
 
-    Raises `StepDefinitionError` for outputs that cannot be told apart, or cannot be expanded over.
+    Raises `StepDefinitionError` for outputs that are ambiguous, or that a step cannot be expanded over.
     """
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
@@ -117,7 +117,7 @@ def output_types(function: Callable[..., Any], outputs: Outputs, imports: Import
 def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Artifact]:
     """Return the `Artifact(…)` of the outputs that have one.
 
-    Raises `StepDefinitionError` for an `Artifact(…)` around elements that are no artifacts of their own.
+    Raises `StepDefinitionError` for an `Artifact(…)` on elements that are not artifacts of their own.
     """
     types = _annotated_types(function, outputs, Imports.LIGHT)
     found = {name: artifact for name, declared in types.items() if (artifact := artifact_marker(declared))}
@@ -131,7 +131,7 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
 
 
 def checked_output(output: str) -> str:
-    """Return the output whose declared checks a report is of; empty for an output of the function."""
+    """Return the output that a report of declared checks is about; empty for an output of the function."""
     return output.removesuffix(CHECKS_SUFFIX) if output.endswith(CHECKS_SUFFIX) else ""
 
 
@@ -142,7 +142,7 @@ def is_each(declared: Any) -> bool:
 
 
 def _several_outputs(declared: Any, function: Owner, resolve: Callable[[Any, Owner], Any]) -> dict[str, Any]:
-    """Return the annotation of each of several outputs by name, after `resolve`; nothing for one output."""
+    """Return the annotation of each of several outputs by name, after `resolve`; empty for one output."""
     if isinstance(declared, Output):
         return {name: resolve(held, function) for name, held in declared.types.items()}
     if fields := _field_names(declared):
@@ -188,7 +188,7 @@ def _artifact_marks(declared: Any, owner: Owner) -> list[Artifact]:
 
 
 def _reject_each(declared: Iterable[Any]) -> None:
-    """Refuse a marked list inside or among others: Airflow maps over all that a task returns, or nothing."""
+    """Raise an error for a marked list inside or beside other outputs: Airflow maps over the whole result of a task."""
     if any(is_each(found) for held in declared for found in walk_types(held)):
         raise StepDefinitionError(
             "Each marks the only output of a step: Airflow expands over what a task returns as a whole. Return the "
@@ -197,7 +197,7 @@ def _reject_each(declared: Iterable[Any]) -> None:
 
 
 def _check_marked_list(declared: Any) -> None:
-    """Refuse a mark around a type that is known to be no list."""
+    """Raise an error for a mark on a type that is known to be no list."""
     kind = get_origin(get_args(declared)[0]) or get_args(declared)[0]
     if isinstance(kind, type) and not (issubclass(list, kind) or issubclass(kind, list | tuple)):
         raise StepDefinitionError(
@@ -207,7 +207,7 @@ def _check_marked_list(declared: Any) -> None:
 
 
 def _check_names(outputs: Outputs) -> Outputs:
-    """Refuse names that Airflow uses in XCom, and one name for two artifacts."""
+    """Raise an error for names that Airflow uses in XCom, and for one name of two artifacts."""
     for name in outputs.names:
         if name == "return_value" or name.startswith("_link_"):
             raise StepDefinitionError(f"An output cannot be named {name!r}, which is Airflow's own. Rename it.")
@@ -225,9 +225,9 @@ def _check_names(outputs: Outputs) -> Outputs:
 
 
 def _without_text(annotation: Any, owner: Owner) -> Any:
-    """Return an annotation; if it is text, its outline: marks are evaluated, types inside others are not.
+    """Return an annotation; of a text, its outline: marks are evaluated, and types inside other types are `object`.
 
-    Text is what `from __future__ import annotations` makes of an annotation. An unevaluated type is `object`.
+    `from __future__ import annotations` turns annotations into texts.
     """
     text = getattr(annotation, "__forward_arg__", annotation)
     if not isinstance(text, str):
@@ -263,7 +263,7 @@ def _outline(node: ast.expr, owner: Owner) -> Any:
 
 
 def _resolve_mark(mark: ast.expr, owner: Owner) -> Any:
-    """Evaluate a mark; raise `StepDefinitionError` for one whose checks would be lost."""
+    """Evaluate a mark; raise `StepDefinitionError` if its checks would be ignored."""
     found = resolve_annotation(ast.unparse(mark), owner, Imports.OURS)
     if found is None and isinstance(mark, ast.Call) and any(keyword.arg == "checks" for keyword in mark.keywords):
         raise StepDefinitionError(
@@ -289,7 +289,7 @@ def _annotated_types(function: Callable[..., Any], outputs: Outputs, imports: Im
 
 
 def _marks_whole_type(artifact: Artifact, declared: Any) -> bool:
-    """Whether a mark is around a type as a whole, or around a choice of it: `Annotated[T, …] | None`."""
+    """Whether a mark applies to a type as a whole, or to its non-None choice: `Annotated[T, …] | None`."""
     if artifact in getattr(declared, "__metadata__", ()):
         return True
     is_whole = get_origin(declared) in (*_WRAPPERS, *_OPTIONAL_FORMS)
@@ -297,7 +297,7 @@ def _marks_whole_type(artifact: Artifact, declared: Any) -> bool:
 
 
 def _strip_wrappers(declared: Any) -> Any:
-    """Return `T` of `Annotated[T, …]`; None stays allowed in `T | None`."""
+    """Return `T` of `Annotated[T, …]`; in `T | None`, None is kept."""
     return _strip_wrappers(get_args(declared)[0]) if get_origin(declared) in _WRAPPERS else declared
 
 

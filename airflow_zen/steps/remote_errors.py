@@ -21,10 +21,10 @@ _SHARED_PACKAGES = ("builtins", "airflow_zen", "airflow")
 
 
 def describe_error(error: BaseException, depth: int = _MAX_CHAIN) -> dict[str, Any]:
-    """Return an exception as JSON: names of its class and bases, message, arguments, notes, frames, and what caused it.
+    """Return an exception as JSON: names of its class and bases, message, arguments, notes, frames, and its cause.
 
-    A frame is file, line, function, and the text of the line. Frames of this package before those of the step are left
-    out.
+    A frame is file, line, function, and the text of the line. Frames of this package before those of the step are
+    omitted.
     """
     frames = [_describe_frame(frame, line) for frame, line in walk_tb(error.__traceback__)]
     while len(frames) > 1 and frames[0][0].startswith(_PACKAGE):
@@ -46,10 +46,10 @@ def describe_error(error: BaseException, depth: int = _MAX_CHAIN) -> dict[str, A
 
 
 def rebuild_error(described: Mapping[str, Any]) -> BaseException:
-    """Return an exception of the same name, with the same message, notes and chain, and a traceback of the same places.
+    """Return an exception with the same name, message, notes, chain and traceback locations.
 
-    Its class is the original one where both sides have it: Python's, this package's or Airflow's, or a loaded one of the
-    project, of which it is then a subclass. Otherwise it derives from the nearest base that both have.
+    Its class is the original one if both sides have it: Python's, this package's or Airflow's, or a loaded class of the
+    project, of which a subclass is made. Otherwise it derives from the nearest base that both sides have.
     """
     error = _rebuild_instance(described)
     for note in described["notes"]:
@@ -64,7 +64,7 @@ def rebuild_error(described: Mapping[str, Any]) -> BaseException:
 
 
 def _arguments(error: BaseException) -> tuple[Any, ...]:
-    """Return what an exception of its class is made with; an error of the system keeps its files apart."""
+    """Return the arguments with which an exception of its class is made; an `OSError` has its file names separately."""
     if isinstance(error, OSError) and error.filename is not None and len(error.args) == 2:
         return (*error.args, error.filename, None, error.filename2)
     return error.args
@@ -104,7 +104,7 @@ def _is_first(cls: type, names: Sequence[str]) -> bool:
 
 
 def _stand_in(name: str, bases: Sequence[type[BaseException]], message: str) -> BaseException:
-    """Return an instance of a new class of that name, whose text is the message."""
+    """Return an instance of a new class of the same name, with the message as its text."""
     module, _, qualname = name.partition(":")
     body = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: message}
     for base in bases:
@@ -119,7 +119,7 @@ def _stand_in(name: str, bases: Sequence[type[BaseException]], message: str) -> 
 
 
 def _find_class(name: str) -> type[BaseException] | None:
-    """Return a class of exceptions that is here already, or that this package or Airflow defines."""
+    """Return an exception class that is loaded, or that this package or Airflow defines."""
     module, _, qualname = name.partition(":")
     if module.partition(".")[0] in ("airflow", "airflow_zen") and module not in sys.modules:
         try:
@@ -133,7 +133,7 @@ def _find_class(name: str) -> type[BaseException] | None:
 
 
 def _rebuild_traceback(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
-    """Return a traceback of frames that have never run: only their file, name and line are those of the original."""
+    """Return a traceback of synthetic frames with the original files, names and lines."""
     last: TracebackType | None = None
     for file, line, function, text in reversed(frames):
         if not Path(file).is_file():
@@ -152,7 +152,7 @@ def _make_frame(file: str, function: str) -> FrameType:
 
 
 def _add_line(file: str, line: int, text: str) -> None:
-    """Let tracebacks show a line of a file that is not on this machine."""
+    """Register a line for tracebacks of a file that this machine does not have."""
     known = linecache.cache.get(file)
     lines = list(known[2]) if known and len(known) == 4 else []
     lines += ["\n"] * (line - len(lines))

@@ -1,4 +1,4 @@
-"""Where a step's function runs: the interface of runtimes, and what one is given and returns."""
+"""The interface of runtimes, with the records that they receive and return, and the runtime `InProcess`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """One call of a step's function that the cache did not spare.
+    """One call of a step's function, after a cache miss.
 
-    `opening` is the lineage run, which opens while the inputs are loaded. `collector` receives what `log_metadata` logs,
-    also of a function that fails. `scratch` is an empty directory that lasts until the step has ended. `is_brief`: whether
-    the task's latest result took less than a second.
+    `opening` is the lineage run, which opens while the inputs are loaded. `collector` receives what `log_metadata`
+    logs, also from a function that fails. `scratch` is an empty directory that exists until the step has ended.
+    `is_brief`: whether the task's latest result took less than a second.
     """
 
     step: Step
@@ -38,17 +38,17 @@ class Execution(msgspec.Struct, frozen=True):
     is_brief: bool = False
 
     def opened(self) -> OpenedRun:
-        """Wait for the lineage run, and tell the hooks; once per execution."""
+        """Wait for the lineage run, and call the hooks; once per execution."""
         opened = self.opening.result()
         self.run_hooks.on_opened(opened, is_brief=self.is_brief)
         return opened
 
 
 class StepResult(msgspec.Struct, frozen=True):
-    """The stored outputs of a function, by name, and what the models among them take.
+    """The stored outputs of a function, by name, and descriptions of what the models among them take.
 
-    `values` are the outputs themselves where they are in this process. `newest` are the newest versions of their names,
-    where they were looked up while the outputs were stored.
+    `values` are the output values if they are in this process. `newest` are the newest versions of their names, if they
+    were looked up while the outputs were stored.
     """
 
     saved: Mapping[str, SavedArtifact]
@@ -73,13 +73,13 @@ class Runtime:
         raise NotImplementedError
 
     def discard(self, run: StepRunId, stack: Stack) -> None:
-        """End what still runs for a task instance whose deferred step has a result or an error."""
+        """Stop what still runs for a task instance whose deferred step has a result or an error."""
 
     def execute(self, execution: Execution) -> StepResult:
         """Run the function; raise its exception, or one of the same name with its traceback.
 
-        Raises `StepDeferred` if this process need not wait, and the hooks can defer. Another `BaseException` that
-        interrupts the call in this process, such as `StepInterrupted`, ends what runs elsewhere.
+        Raises `StepDeferred` if this process does not have to wait, and the hooks support deferral. If another
+        `BaseException` interrupts the call in this process, such as `StepInterrupted`, the remote execution is stopped.
         """
         raise NotImplementedError
 

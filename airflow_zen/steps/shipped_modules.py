@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Import the modules of a spec by their text."""
+    """Import the modules of a spec from their source text."""
 
     def __init__(self, modules: Iterable[SourceModule]) -> None:
         self._modules = {module.name: module for module in modules}
@@ -34,7 +34,7 @@ class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return found
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute what the step needs of a module, with the lines of its file."""
+        """Execute the needed statements of a module, and register its lines for tracebacks."""
         shipped = self._modules[module.__name__]
         lines = shipped.text.splitlines(keepends=True)
         linecache.cache[shipped.file] = (len(shipped.text), None, lines, shipped.file)
@@ -53,7 +53,7 @@ class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self._modules[fullname].text
 
     def get_data(self, path: str) -> bytes:
-        """Return a file beside the code, for `pkgutil`, on the machine that has it."""
+        """Return a file beside the code, for `pkgutil`, if this machine has it."""
         return Path(path).read_bytes()
 
     def get_resource_reader(self, fullname: str) -> FileReader:
@@ -64,7 +64,7 @@ class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _executed_part(module: SourceModule) -> ast.Module:
-    """Return the statements of a module that are executed, at their lines."""
+    """Return the statements of a module that are executed, with their original line numbers."""
     tree = ast.parse(module.text, module.file)
     names, left_out = dict(module.names), set(module.left_out)
     if module.statements is not None:
@@ -88,9 +88,9 @@ def _position(node: Any) -> tuple[int, int]:
 
 
 def _stand_in_for_airflow(tree: ast.AST) -> None:
-    """Where Airflow is not installed, let code that imports it raise its exceptions, and describe asset events.
+    """If Airflow is not installed, define its exceptions and asset event classes for code that imports it.
 
-    Everything else of Airflow is missing there, as an `ImportError` says.
+    Every other name of Airflow raises an `ImportError`.
     """
     if "airflow" in sys.modules or importlib.util.find_spec("airflow") is not None:
         return
@@ -115,7 +115,7 @@ class _Asset:
 
 
 class Metadata:
-    """What a step yields about an asset."""
+    """The extra of an asset event that a step yields."""
 
     def __init__(self, asset: _Asset, extra: Mapping[str, Any], alias: _Asset | None = None) -> None:
         self.asset, self.extra, self.alias = asset, extra, alias

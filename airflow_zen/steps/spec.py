@@ -1,4 +1,4 @@
-"""What a runtime sends to the far side: the spec of one execution; and what comes back: an answer."""
+"""The documents between a task and the far side of its runtime: the spec of one execution, and its answer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ STACK_VARIABLE = "AIRFLOW_ZEN_STEP_STACK"
 
 
 class StackSpec(msgspec.Struct, frozen=True):
-    """What another process needs to open the stack of a step; it holds no credentials.
+    """The data with which another process opens the stack of a step, without credentials.
 
     `root` is the artifact root as that process reaches it.
     """
@@ -63,7 +63,7 @@ class StackSpec(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_process(cls, environment: Mapping[str, str]) -> StackSpec | None:
-        """Return that of the step whose code this process runs elsewhere; None in any other process."""
+        """Return the spec from the environment of a process that runs a step for a task; None in any other process."""
         text = environment.get(STACK_VARIABLE)
         return msgspec.json.decode(text, type=cls) if text else None
 
@@ -90,11 +90,11 @@ Position = tuple[int, int]
 
 
 class SourceModule(msgspec.Struct, frozen=True):
-    """A module of the project that is shipped by its content.
+    """A module of the project that is shipped with its source text.
 
-    `file` is its path on the sending side, which tracebacks show. With `statements` only those are executed, and they
-    may be nested ones; `left_out` are decorators that are not. `names` are the names to bind by an import statement that
-    also binds others. `variables` are names to bind before that, as typed JSON.
+    `file` is its path on the sending side, for tracebacks. With `statements` only these are executed, which may be
+    nested; `left_out` are decorators that are not. `names` are the names that an import statement binds, if not all of
+    them. `variables` are names to bind first, as typed JSON.
     """
 
     name: str
@@ -108,15 +108,14 @@ class SourceModule(msgspec.Struct, frozen=True):
 
 
 class StepSpec(msgspec.Struct, frozen=True):
-    """Everything that the far side needs to run a step once, as JSON; it holds no credentials.
+    """All data that the far side needs to run a step once, as JSON without credentials.
 
-    `format` is the number of this form, and `version` the release of this package that wrote it. Both, `stack.root` and
-    `answer` are in every form: a runner that cannot read the rest answers why. `module` and `qualname`
-    name the function, in one of `modules` or in what the far side has installed. `arguments` is typed JSON by parameter,
-    with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step run.
-
-    `answer`: the path of a file, or a key in the artifact root; empty for a line on standard output. `log_level`: the
-    lowest level of log records to send.
+    `format` is the version of this format, and `version` the release of this package that wrote it. Both, `stack.root`
+    and `answer` exist in every format, so that a runner that cannot read the rest answers with the reason. `module` and
+    `qualname` name the function, in one of `modules` or in an installed distribution. `arguments` is typed JSON by
+    parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step
+    run. `answer`: the path of a file, or a key in the artifact root; empty for a line on standard output. `log_level`:
+    the lowest level of log records to send.
     """
 
     format: int
@@ -148,7 +147,7 @@ class StoredOutput(msgspec.Struct, frozen=True):
 
 
 class StepAnswer(msgspec.Struct, frozen=True):
-    """What the far side answers: the outputs, or the `error` as `describe_error` returns it.
+    """The answer of the far side: the outputs, or the `error` as `describe_error` returns it.
 
     `facts` is what `log_metadata` logged, by subject; `events` are the yielded descriptions of asset events.
     """

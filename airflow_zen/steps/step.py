@@ -1,4 +1,4 @@
-"""The user's function with its options, and `Cache`: what its cache key is made of, and how long a result is reused."""
+"""`Step`: the user's function with its options; `Cache`: the ingredients of its cache key, and the age of results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Cache(msgspec.Struct, frozen=True):
 
     @property
     def ttl_seconds(self) -> float:
-        """The age in seconds up to which a result is reused."""
+        """The maximum age in seconds of a reused result."""
         if isinstance(self.ttl, timedelta):
             return self.ttl.total_seconds()
         return math.inf if self.ttl is None else float(self.ttl)
@@ -140,7 +140,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def light_output_types(self) -> Mapping[str, Any]:
-        """The declared type of each output, with stand-ins for classes of libraries that the file imports late."""
+        """The declared type of each output, with a stand-in for a library's class that only type checkers import."""
         return output_types(self.function, self.outputs, Imports.LIGHT)
 
     @property
@@ -208,8 +208,8 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     def version_names(self, run: StepRunId, outputs: Iterable[str]) -> dict[str, str]:
         """Return by output the name under which it becomes a version; each instance of a mapped step has its own.
 
-        One history for all instances would have a new version from each of them in every run. Elements of a list marked
-        `Each` have no versions: the element at one position is a different thing the next time.
+        A history shared by all instances would get a version from each of them in every run. Elements of a list marked
+        `Each` have no versions, because the element at one position is another thing in the next run.
         """
         index = "" if run.map_index < 0 else f"[{run.map_index}]"
         return {} if self.outputs.each else {output: self.artifact_name(run, output) + index for output in outputs}
@@ -236,7 +236,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
         return found
 
     def failure_action(self, output: str) -> FailureAction:
-        """Return what happens where this output is a `ValidationReport` that failed."""
+        """Return the declared effect of this output if it is a `ValidationReport` that failed."""
         checked = checked_output(output)
         return self.output_artifact(checked).on_failure if checked else self.on_failure
 
@@ -246,6 +246,6 @@ class Step(msgspec.Struct, frozen=True, dict=True):
         return next(option for option in options if option is not None)
 
     def returns_nothing(self, result: Any) -> bool:
-        """Whether this result means no output: declared so, or an undeclared None."""
+        """Whether this result means no output: it is declared so, or it is None without a declaration."""
         undeclared = inspect.signature(self.function).return_annotation is inspect.Signature.empty
         return not self.outputs.names or (result is None and undeclared)

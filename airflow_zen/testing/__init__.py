@@ -1,4 +1,4 @@
-"""What users test their steps with."""
+"""Tests of steps: replays of recorded runs."""
 
 from airflow_zen.testing.spin import SpunStep, spin
 

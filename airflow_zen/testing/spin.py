@@ -39,12 +39,12 @@ log = logging.getLogger("airflow_zen.testing")
 
 @dataclass(frozen=True)
 class SpunStep:
-    """What a replayed step returned, beside what was recorded.
+    """The result of a replayed step, with the recorded one.
 
     outputs: values by output name. seconds: how long it took to load the inputs, call the function and store the
-    outputs. recorded: the record of the replayed run. diffs: by output name, how the output differs from the recorded
-    one; None where that is no longer stored. changes: labels of the ingredients of the cache key that differ; None where
-    the step has no key, now or then.
+    outputs. recorded: the record of the replayed run. diffs: by output name, the difference from the recorded output;
+    None if that is no longer stored. changes: labels of the cache key's ingredients that differ; None if the step has
+    no key, now or then.
     """
 
     outputs: Mapping[str, Any]

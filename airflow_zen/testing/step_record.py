@@ -1,4 +1,4 @@
-"""What the record of a step run tells of its arguments and its code, to run it again."""
+"""The arguments and the code of a recorded step run, with which it is run again."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _SEGMENT = re.compile(r"\.([A-Za-z_]\w*)|\[([^\]]+)\]")
 
 
 def find_step_run(stack: Stack, dag_id: str, task_id: str, run_id: str | None, map_index: int) -> StepRun:
-    """Return the record of the latest try of a task instance, in the DAG's latest run where `run_id` is None.
+    """Return the record of a task instance's latest try, by default in the DAG's latest run.
 
-    Raises `SpinError`, which lists what there is instead.
+    Raises `SpinError`, which lists the recorded ones.
     """
     run_id = run_id or stack.records.latest_dag_run(dag_id)
     if run_id and (recorded := stack.records.latest_try(dag_id, run_id, task_id, map_index)):
@@ -61,7 +61,7 @@ def find_step_run(stack: Stack, dag_id: str, task_id: str, run_id: str | None, m
 
 
 def _missing_record(stack: Stack, dag_id: str, task_id: str, run_id: str | None) -> SpinError:
-    """Return the error that lists what is recorded instead."""
+    """Return the error for a missing record, which lists the recorded ones."""
     runs = [*stack.records.read_dag_run(dag_id, run_id)] if run_id else []
     if not runs:
         which = f"run {run_id!r} of DAG {dag_id!r}" if run_id else f"DAG {dag_id!r}"
@@ -164,7 +164,7 @@ def _step_of(attribute: str, index: str) -> str | int:
 
 
 def _place(container: Any, steps: list[str | int], ref: ArtifactRef) -> Any:
-    """Return a container with a ref at a place in it; a list or dict is made where there is none."""
+    """Return a container with a ref at a place in it; missing lists and dicts are made."""
     if not steps:
         return ref
     at, *rest = steps
@@ -197,7 +197,7 @@ def _read_date(name: str, value: Any) -> Any:
 
 
 def _check_optional(step: Step, parameter: inspect.Parameter, *, is_masked: bool) -> None:
-    """Raise `SpinError` for a parameter that needs a value, and has none in the record that can be used."""
+    """Raise `SpinError` for a parameter that needs a value, and has no usable one in the record."""
     if parameter.name in KNOWN_CONTEXT_KEYS and parameter.kind is not parameter.VAR_KEYWORD:
         raise SpinError(
             f"Parameter {parameter.name!r} of step {step.name!r} is filled in by Airflow's context, and its value is not in the "
@@ -217,9 +217,9 @@ def _check_optional(step: Step, parameter: inspect.Parameter, *, is_masked: bool
 def load_step(
     recorded: StepRun, settings: Settings, function: Any = None, *, as_recorded: bool = False
 ) -> Iterator[Step]:
-    """Yield the step of a recorded run: of its DAG as it is now, of a decorated `function`, or of the code that it had.
+    """Yield the step of a recorded run: of its current DAG, of a decorated `function`, or of the code as recorded.
 
-    Recorded code is removed after the block. Raises `SpinError` where the code is not to be had.
+    Recorded code is removed after the block. Raises `SpinError` if the code is not available.
     """
     dag_id, task_id = recorded.id.dag_id, recorded.id.task_id
     if function is not None:
@@ -237,7 +237,7 @@ def load_step(
 
 
 def _without_log(parse: Callable[[], T]) -> T:
-    """Return what a function returns that parses DAGs, without Airflow's log of that."""
+    """Return the result of a function that parses DAGs, without Airflow's log messages."""
     found: list[T] = []
     suppress_logs_and_warning(lambda args: found.append(parse()))(Namespace(verbose=False))
     return found[0]
@@ -299,7 +299,7 @@ def _parse_file(file: Path, folder: Path, bundle_name: str) -> Any:
 
 
 def _check_out(folder: Path, commit: str, into: Path) -> Path:
-    """Write the files of a folder in a git repository as they were at a commit; return where they are."""
+    """Write the files of a folder as of a commit of its git repository; return the new folder."""
     command = ["git", "-C", str(folder), "archive", "--format=tar", commit, "."]
     try:
         done = subprocess.run(command, capture_output=True, check=True)
@@ -313,7 +313,7 @@ def _check_out(folder: Path, commit: str, into: Path) -> Path:
 
 @contextmanager
 def _import_anew(now: Path, folder: Path) -> Iterator[None]:
-    """Import the modules of one folder instead of those of the folder `now`, which are put back after the block."""
+    """Import the modules of one folder instead of those of the folder `now`, which are restored after the block."""
 
     def loaded_from(place: Path) -> dict[str, Any]:
         paths = {name: getattr(module, "__file__", None) or "" for name, module in [*sys.modules.items()]}

@@ -285,7 +285,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "object without a state": Remedy(
         lambda: Holding(SILENT),
-        f"a Silent says nothing of its state. {_ARRAYS}",
+        f"a Silent does not return its state to pickle. {_ARRAYS}",
         lambda refused: Holding(refused.held.table),
         lambda loaded, refused: np.array_equal(loaded.held, refused.held.table),
     ),

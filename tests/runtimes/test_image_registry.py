@@ -89,7 +89,7 @@ def test_what_a_registry_does_not_tell_is_an_error():
         ):
             with pytest.raises(RuntimeUnavailable, match=said):
                 image_digest(image, *credentials)
-    with pytest.raises(RuntimeUnavailable, match=r"does not tell the digest of 'localhost:1/train:1'"):
+    with pytest.raises(RuntimeUnavailable, match=r"does not return the digest of 'localhost:1/train:1'"):
         image_digest("localhost:1/train:1")
 
 

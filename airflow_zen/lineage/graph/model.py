@@ -60,7 +60,7 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """The lineage of one DAG run; its edges name nodes by id, and form no circle."""
+    """The lineage of one DAG run; its edges name nodes by id, and contain no cycle."""
 
     dag_id: str
     run_id: str
@@ -94,7 +94,8 @@ _MAX_FACT = 2000
 class _ArtifactFlow(msgspec.Struct):
     """An artifact with the step nodes that made it and that read it, by id; the values are outputs and arguments.
 
-    An artifact that an `earlier` DAG run made is another one than this DAG run's of the same name and content.
+    `earlier` marks an artifact that an earlier DAG run made. It is distinct from one of the same name and content that
+    this DAG run made.
     """
 
     ref: ArtifactRef
@@ -110,7 +111,7 @@ def build_graph(dag_id: str, run_id: str, runs: Iterable[StepRun], pages: PageUr
     same steps, are shown as one node.
     """
     steps, node_ids = _step_nodes(runs, pages, collapse_above)
-    flows = _without_circles(_artifact_flows(node_ids), node_ids)
+    flows = _without_cycles(_artifact_flows(node_ids), node_ids)
     artifacts, edges = _artifact_nodes(flows, dag_id, pages, collapse_above)
     return Graph(dag_id, run_id, (*steps, *artifacts), tuple(edges))
 
@@ -148,12 +149,13 @@ def _artifact_flows(node_ids: Sequence[tuple[StepRun, str]]) -> Collection[_Arti
     return found.values()
 
 
-def _without_circles(
+def _without_cycles(
     flows: Collection[_ArtifactFlow], node_ids: Sequence[tuple[StepRun, str]]
 ) -> Collection[_ArtifactFlow]:
-    """Separate what a step made from what it read of the same name and content: an earlier DAG run made that.
+    """Split each artifact that a step both reads and makes, so that the graph has no cycle.
 
-    In a circle the step that started first read it.
+    The artifact that is read is attributed to an earlier DAG run. In a longer cycle, the step that started first is the
+    reader.
     """
     shown, earlier = [*flows], dict[int, _ArtifactFlow]()
     started: dict[str, float] = {}
@@ -167,14 +169,14 @@ def _without_circles(
     for number, flow in enumerate(shown):
         for step in flow.sources.keys() & flow.targets.keys():
             separate(number, step)
-    while circle := _find_circle(shown):
-        first, read = min(circle, key=lambda step: started[step[0]])
+    while cycle := _find_cycle(shown):
+        first, read = min(cycle, key=lambda step: started[step[0]])
         separate(read, first)
     return [*shown, *earlier.values()]
 
 
-def _find_circle(flows: Sequence[_ArtifactFlow]) -> list[tuple[str, int]]:
-    """Return each step of one circle with the number of the flow that it reads in it; empty where there is none."""
+def _find_cycle(flows: Sequence[_ArtifactFlow]) -> list[tuple[str, int]]:
+    """Return each step of one cycle with the number of the flow that it reads there; empty if there is no cycle."""
     order: TopologicalSorter[str | int] = TopologicalSorter()
     for number, flow in enumerate(flows):
         order.add(number, *flow.sources)

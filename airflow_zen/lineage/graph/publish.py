@@ -48,6 +48,7 @@ _PLACEHOLDER = re.compile("@([A-Z_]+)@")
 GRAPH_FOLDER = "lineage"
 # Common viewers do not draw a diagram of more nodes.
 _MAX_DIAGRAM_NODES = 250
+_MAX_LABELS = 4
 _INVALID_DIAGRAM_CHARACTERS = re.compile(r"[^\w.\-/ \[\]×=,:·]")
 
 # Span types of MLflow, which select the icon.
@@ -93,7 +94,7 @@ class GraphPublisher(msgspec.Struct, frozen=True):
         send([] if dag_run.has_parameters else parameter_requests(parameters, dag_run.parent), self.rest)
 
     def _send_trace(self, dag_run: MlflowDagRun, graph: Graph, span: tuple[float, float]) -> None:
-        """Replace the trace: of one that it has, MLflow keeps the state and the spans that are no longer sent."""
+        """Delete the trace and send it again: MLflow would keep the old state, and spans that are no longer sent."""
         trace_id = _trace_id(dag_run.experiment_id, dag_run.parent)
         if spans := render_otlp(graph, trace_id, *span, failed=dag_run.state in _FAILED):
             old = {"experiment_id": dag_run.experiment_id, "request_ids": [f"tr-{trace_id}"]}
@@ -155,7 +156,7 @@ class GraphPublisher(msgspec.Struct, frozen=True):
 
 
 def _airflow_url(runs: Sequence[StepRun]) -> str:
-    """Return the DAG run's page in Airflow, with which the URL of every task's log begins."""
+    """Return the address of the DAG run's page in Airflow, which is the prefix of each task's log URL."""
     urls = (run.log_url.partition("/tasks/") for run in runs)
     return next((page.replace(")", "%29").replace(" ", "%20") for page, tasks, _ in urls if tasks), "")
 
@@ -210,7 +211,8 @@ def render_markdown(graph: Graph) -> str:
 def steps_table(graph: Graph, max_length: int | None = None) -> str:
     """Return a table of the steps, each linked to its run.
 
-    max_length: that of a description; the table is padded, and counts the steps that it omits.
+    max_length: the maximum number of characters in a description. The rows of such a table are padded, and its last row
+    counts the omitted steps.
     """
     row = padded_row if max_length else _row
     label = {node.id: node.label for node in graph.nodes}
@@ -232,7 +234,8 @@ def steps_table(graph: Graph, max_length: int | None = None) -> str:
 def dag_run_description(graph: Graph, pages: PageUrls, run_id: str, airflow_url: str, has_graph: bool) -> str:
     """Return the description of a parent run, within MLflow's limit.
 
-    The links and the table come first, because MLflow folds a long description; `has_graph` is whether MLflow has it.
+    The links and the table come first, because MLflow folds a long description. has_graph: whether MLflow has the
+    graph's files.
     """
     links = {
         "Lineage graph": pages.run_url(f"{run_id}/artifacts/{GRAPH_FOLDER}/lineage.html") if has_graph else "",
@@ -249,9 +252,9 @@ def _link(node: Node) -> str:
     return f"[{name}]({node.url})" if node.url else name
 
 
-def _label_list(labels: Sequence[str], max_labels: int = 4) -> str:
-    shown = ", ".join(_cell(label) for label in labels[:max_labels])
-    return f"{shown} {ELLIPSIS} {len(labels) - max_labels} more" if len(labels) > max_labels else shown
+def _label_list(labels: Sequence[str]) -> str:
+    shown, hidden = ", ".join(map(_cell, labels[:_MAX_LABELS])), len(labels) - _MAX_LABELS
+    return f"{shown} {ELLIPSIS} {hidden} more" if hidden > 0 else shown
 
 
 def _artifact_row(node: Node) -> str:
@@ -276,7 +279,7 @@ def _diagram(graph: Graph) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text for a cell of a table: no markup, no link, no line break."""
+    """Return a text for a cell of a table, without markup, links and line breaks."""
     line = " ".join(sanitize_text(text).split())
     return re.sub(r"([\\`*_{}\[\]<>()#!|~$])", r"\\\1", line).replace("&", "&amp;")
 

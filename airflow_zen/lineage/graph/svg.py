@@ -105,7 +105,7 @@ def lay_out(graph: Graph, sizes: Mapping[str, Size], horizontal: bool) -> Drawin
 
 
 class _Layers(msgspec.Struct, frozen=True):
-    """Names by layer and position; names that are no node are the bends of a long edge, in `bends` by its two ends."""
+    """Names by layer and position; a name that is no node is a bend of a long edge, listed in `bends` by the edge."""
 
     order: Sequence[Sequence[str]]
     bends: Mapping[Pair, Sequence[str]]
@@ -114,7 +114,7 @@ class _Layers(msgspec.Struct, frozen=True):
 
 
 def _assign_ends(layers: _Layers, spans: Mapping[str, Point], gap: float) -> tuple[dict[str, Point], float]:
-    """Return where each name begins and ends along the flow, and where all ends; a bend is as deep as its layer."""
+    """Return the start and end of each name along the flow, and the total length; a bend is as deep as its layer."""
     ends: dict[str, Point] = {}
     position = 0.0
     for row in layers.order:

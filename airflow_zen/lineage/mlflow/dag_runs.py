@@ -1,4 +1,4 @@
-"""What MLflow has of a DAG run: its parent run, the runs of its steps, its models."""
+"""DAG runs in MLflow: the parent run, the runs of the steps, and the models."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ _METRICS_PER_REQUEST = 1000
 class MlflowDagRun(msgspec.Struct, frozen=True):
     """A DAG run in MLflow.
 
-    state, has_parameters: of its parent run. steps: the runs of its steps by our id. models: the ids of its models by digest, newest first; a step that registers
-    a model of another step creates a second one of the same digest.
+    state, has_parameters: those of its parent run. steps: the MLflow runs of its steps, by `StepRunId`. models: the ids
+    of its models by digest, newest first. A step that registers a model of another step creates a second model of the
+    same digest.
     """
 
     dag_id: str
@@ -50,7 +51,7 @@ class MlflowDagRun(msgspec.Struct, frozen=True):
         return PageUrls(self.experiment_id, ui, runs, models)
 
     def unrecorded_steps(self, recorded: Container[StepRunId]) -> Iterator[StepRun]:
-        """Yield what is known of the steps without a record, whose process was killed."""
+        """Yield what MLflow has about steps without a record, whose processes were killed."""
         for step, run in self.steps.items():
             if step not in recorded:
                 info = run["info"]
@@ -72,7 +73,7 @@ class RunningDagRun(msgspec.Struct, frozen=True):
 
 
 def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | None:
-    """Read a DAG run from MLflow; return None where it has no parent run for it."""
+    """Read a DAG run from MLflow; return None if it has no parent run there."""
     experiment = find_experiment(dag_id, rest)
     if experiment is None or experiment.deleted:
         return None
@@ -112,7 +113,7 @@ def log_reused_metrics(dag_run: MlflowDagRun, runs: Iterable[StepRun], rest: Mlf
 
 
 def _reused_metrics(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of a run, with their values, times and steps, for a run that reuses it."""
+    """Yield the metrics of a run, with values, times and steps, under the names they get in a run that reuses it."""
     for metric in run.get("data", {}).get("metrics", []):
         if not metric["key"].startswith(_OTHER_METRICS):
             yield {**metric, "key": f"{_REUSED}{metric['key']}"[:MAX_KEY]}

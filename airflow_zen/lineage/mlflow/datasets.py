@@ -37,7 +37,8 @@ def dataset_inputs(
 ) -> list[dict[str, Any]]:
     """Return the `datasets` of one `log-inputs` request, each with its context.
 
-    MLflow attaches a dataset to a run once, so an artifact that is both read and written under one name is an output.
+    MLflow attaches a dataset to a run once, so an artifact that is both read and written under one name is listed as an
+    output.
     """
     listed: dict[tuple[str, str], dict[str, Any]] = {}
     for context, refs in (("output", outputs), ("input", inputs)):

@@ -40,7 +40,7 @@ def run_description(run: StepRun, experiment_id: str, parent_run_id: str = "") -
 
 
 def _wrap_code(source: str) -> str:
-    """Break long lines: MLflow does not, and one long line moves what is beside the description off the page."""
+    """Break long lines: MLflow does not, and one long line moves the content beside the description off the page."""
     wrapper = textwrap.TextWrapper(_MAX_CODE_LINE, replace_whitespace=False, break_on_hyphens=False)
     lines: list[str] = []
     for line in source.splitlines():
@@ -81,7 +81,7 @@ def _row(direction: str, name: str, ref: ArtifactRef, experiment_id: str) -> str
 
 
 def _cell(text: str) -> str:
-    """Return a text for a cell; MLflow does not break long names, which would move the facts beside it off the page."""
+    """Return a text for a cell; MLflow does not break long names, which would move other content off the page."""
     line = text.replace("|", "/").replace("\n", " ")
     return line if max(map(len, line.split()), default=0) <= _MAX_CELL else shorten(line, _MAX_CELL)
 
@@ -116,7 +116,7 @@ class PageUrls(msgspec.Struct, frozen=True):
         return self._search_url(f'tags."zen.run_id" = "{run.run_id}" AND tags."zen.task_id" = "{run.task_id}"')
 
     def versions_url(self, run: StepRun) -> str:
-        """Return the list of versions of the step's registered model, else of the task's runs that were computed."""
+        """Return the list of versions of the step's registered model, or else of the task's computed runs."""
         if run.model:
             return f"{self.ui}/#/models/{quote(run.model, safe='')}?{_CLASSIC_VIEW}"
         index = f' AND tags."zen.map_index" = "{run.id.map_index}"' if run.id.map_index >= 0 else ""

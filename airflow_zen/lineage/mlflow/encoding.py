@@ -1,4 +1,4 @@
-"""MLflow's limits, and how values are written within them: what is shortened ends in `…`."""
+"""Values within MLflow's limits: shortened texts end in `…`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def short_digest(digest: str) -> str:
 
 
 def pack_tag(items: Iterable[str]) -> tuple[str, bool]:
-    """Return `|a|b|` for a tag, in which `LIKE '%@<digest>|%'` finds an item, and whether all items fitted."""
+    """Return the tag text `|a|b|`, in which `LIKE '%@<digest>|%'` finds an item, and whether all items fitted."""
     text = "|"
     for item in items:
         if len(text) + len(item) + 3 > MAX_TAG_VALUE:
@@ -73,12 +73,12 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def to_milliseconds(seconds: float) -> int:
-    """Return a time in MLflow's unit."""
+    """Return a time as milliseconds since the epoch."""
     return round(seconds * 1000)
 
 
 def metric_entries(metrics: Mapping[str, float], seconds: float) -> list[dict[str, Any]]:
-    """Return metrics of a time; NaN and the infinities, which JSON does not have, are texts."""
+    """Return metrics with one timestamp; NaN and the infinities, which JSON does not have, become texts."""
     texts = {math.inf: "Infinity", -math.inf: "-Infinity"}
     return [
         {
@@ -94,7 +94,7 @@ def metric_entries(metrics: Mapping[str, float], seconds: float) -> list[dict[st
 def flatten_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Return MLflow parameters: `optimizer.lr` for nested dicts, JSON for lists, `str` for the rest.
 
-    At most 300; `zen.more` is the number of others, which the step run record has.
+    At most 300; the parameter `zen.more` says how many others are in the step run record only.
     """
     leaves = list(_flatten(parameters, ""))
     texts: dict[str, str] = {}

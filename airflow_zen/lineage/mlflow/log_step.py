@@ -50,7 +50,7 @@ _MAX_METRICS = 900
 
 
 class PrefetchResult(msgspec.Struct, frozen=True):
-    """Summaries of artifacts of other steps and MLflow's ids of models, by digest; what was sent at the start."""
+    """Summaries of other steps' artifacts and model ids in MLflow, by digest; the tags and parameters already sent."""
 
     summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     model_ids: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -137,7 +137,7 @@ def model_metadata_requests(run: StepRun, run_id: str, model_ids: Mapping[str, s
 
 
 def model_metric_request(run: StepRun, run_id: str, model_id: str, metrics: Iterable[Mapping[str, Any]]) -> Request:
-    """Return the request that links metrics to a model, and to the table of the run where it read only one."""
+    """Return the request that links metrics to a model, and to the run's input table if there is exactly one."""
     tables = {ref.digest: ref for ref in run.inputs.values() if not is_mlflow_model(ref)}
     dataset = {}
     if len(tables) == 1:
@@ -148,7 +148,7 @@ def model_metric_request(run: StepRun, run_id: str, model_id: str, metrics: Iter
 
 
 def end_request(run: StepRun, run_id: str) -> Request:
-    """Return the request with the end state and time, and with the name where a label or the hit came late."""
+    """Return the request with the end state and time, and the name if a label or a cache hit changes it."""
     body: dict[str, Any] = {"run_id": run_id, "status": str(run.state)}
     if run.ended is not None:
         body["end_time"] = to_milliseconds(run.ended)
@@ -158,7 +158,7 @@ def end_request(run: StepRun, run_id: str) -> Request:
 
 
 def metadata_tags(run: StepRun) -> Mapping[str, str]:
-    """Return the metadata that are not numbers as tags."""
+    """Return the metadata that are not numbers, as tags."""
     return _metadata_tags(_metadata_items(run))
 
 
@@ -175,7 +175,7 @@ def link_model_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun], models: L
 
 
 def _send_links(body: Mapping[str, Any], rest: MlflowRest) -> None:
-    """Link metrics to a model, but for those that user code linked to it itself; MLflow refuses to link one twice."""
+    """Link metrics to a model, except those that user code has linked itself: MLflow rejects a second link."""
     try:
         rest.post(_LOG_BATCH, body)
     except MlflowRejected as error:
@@ -205,7 +205,7 @@ def _step_metrics(run: StepRun) -> dict[str, float]:
 
 
 def _metadata_items(run: StepRun) -> Iterator[tuple[str, Any]]:
-    """Yield the metadata; those about an artifact under its name, such as `table.rows_dropped`."""
+    """Yield the metadata by name; the name of metadata about an artifact includes it, such as `table.rows_dropped`."""
     for subject, facts in run.metadata.items():
         name = subject.partition(":")[2]
         for key, value in facts.items():
@@ -242,7 +242,7 @@ def _link_requests(dag_run: MlflowDagRun, run: StepRun, models: LoggedModels) ->
 def _single_model(run: StepRun) -> ArtifactRef | None:
     """Return the one model that a step's metrics are about; None for a hit, whose function was not called.
 
-    Of several inputs it is the parameter `model`.
+    If there are several inputs, it is the parameter `model`.
     """
     for refs in (run.inputs, run.outputs):
         found = {ref.digest: ref for ref in refs.values() if is_mlflow_model(ref)}

@@ -39,9 +39,9 @@ class Experiment(msgspec.Struct, frozen=True):
 
 
 def get_or_create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment:
-    """Return the experiment of a DAG. Create a missing one, and restore a deleted one with its runs.
+    """Return the experiment of a DAG; create it if it is missing, restore it if it was deleted.
 
-    Its files are stored under our own root, so that models are not uploaded twice.
+    Its files are stored under the artifact root, so that models are not uploaded twice.
     """
     found = find_experiment(dag_id, rest) or _create(dag_id, rest, artifact_root) or find_experiment(dag_id, rest)
     if found is None:
@@ -61,7 +61,7 @@ def find_experiment(dag_id: str, rest: MlflowRest) -> Experiment | None:
 
 
 class ParentRun(msgspec.Struct, frozen=True):
-    """The parent run of a DAG run's step runs; `location` is where their experiment keeps files."""
+    """The parent run of a DAG run's step runs; `location` is the artifact address of their experiment."""
 
     experiment_id: str
     run_id: str
@@ -71,8 +71,8 @@ class ParentRun(msgspec.Struct, frozen=True):
 class ParentRuns:
     """Find the parent run of a DAG run, or create it.
 
-    MLflow cannot create a run only if it does not exist; the store can create a key that way. The parent is the run
-    named in the claim `runs/<dag>/<run>/mlflow-<server>.json`, which only one task can create.
+    MLflow has no conditional creation of runs, but the store has one of keys. The parent is the run that the key
+    `runs/<dag>/<run>/mlflow-<server>.json`, the claim, names: only one task can create it.
     """
 
     def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
@@ -94,7 +94,7 @@ class ParentRuns:
         return known
 
     def take_created(self, parent: ParentRun) -> bool:
-        """Return True once for a parent that this process created, and whose parameters are therefore missing."""
+        """Return True once for a parent that this process created, whose parameters are not in MLflow yet."""
         was_created = parent in self._created
         self._created.discard(parent)
         return was_created
@@ -102,7 +102,7 @@ class ParentRuns:
     def ensure_active(self, run: StepRun, parent: ParentRun, reopen: bool = True) -> ParentRun:
         """Check once per process that a parent from a claim exists in MLflow; return the parent to use.
 
-        A deleted one is restored, and a missing one replaced. reopen: set one that has ended to running again, because
+        A deleted parent is restored, and a missing one replaced. reopen: set an ended parent to running again, because
         one of its tasks is running.
         """
         if parent in self._verified:
@@ -203,7 +203,7 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
 
 
 def _dag_runs_view() -> str:
-    """Return the view with one line for each DAG run and its totals, which MLflow also lists under *Views*."""
+    """Return the view that shows each DAG run with its totals; MLflow lists it under *Views*."""
     state = {"searchFilter": "tags.`zen.kind` = 'dag_run'", "selectedColumns": _VIEW_COLUMNS}
     return json.dumps({"name": "DAG runs", "createdAt": 0, "state": json.dumps(state)})
 

@@ -106,10 +106,10 @@ class MlflowRecorder(LineageRecorder):
         self._warned: set[str] = set()
 
     def start(self, run: StepRun, suspended: Mapping[str, str] | None = None, *, is_planned: bool = True) -> OpenedRun:
-        """Open the nested run: one request, after those that the first task of a DAG run needs. A suspended run is open.
+        """Open the nested run with one request, besides those that the first task of a DAG run needs.
 
-        Parameters are sent, and everything else is looked up, while the user's function runs, when the run is planned.
-        What killed processes left on this host is stored then, too.
+        A suspended run is open already. If the run is planned, parameters are sent and entities looked up in the
+        background while the user's function runs. Records that killed processes left on this host are stored then, too.
         """
         run = self._redactor.step_run(run)
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
@@ -138,7 +138,7 @@ class MlflowRecorder(LineageRecorder):
         return OpenedRun(run_id, environment=relay.environment(), artifact_uri=artifact_uri, **urls)
 
     def prepare(self, run: StepRun) -> None:
-        """Look up what the end needs, and send parameters and how the cache is used, but not of a hit or a short run."""
+        """Prefetch what `finish` needs; send parameters and the cache state, except for a hit or a short run."""
         run = self._redactor.step_run(run)
         if not run.is_hit:
             with log_errors(f"The journal of {run.id} does not have its plan"):
@@ -148,7 +148,7 @@ class MlflowRecorder(LineageRecorder):
             self._prefetches[run.id] = self._pool.submit(self._prefetch, run, ending, opened)
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
-        """Let go of a run in which no code has run here; it stays open in MLflow."""
+        """Release a run whose code runs in another process; it stays open in MLflow."""
         if prefetching := self._prefetches.pop(run.id, None):
             wait([prefetching], _FINISH_TIMEOUT)
         if run.id in self._relays:
@@ -171,12 +171,12 @@ class MlflowRecorder(LineageRecorder):
         return self._deliver(run, lambda: self._send_all(named, experiment_id, opened.run_id, look_up, replay_timeout))
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Delete the run's journal, and wait a little for the recovery of others, if there is one."""
+        """Delete the run's journal, and wait for the recovery of others, at most 10 seconds."""
         self._journals.delete(run)
         wait([self._recovery] if self._recovery else [], _FINISH_TIMEOUT)
 
     def recover_orphans(self) -> tuple[StepRunId, ...]:
-        """Store what killed processes left on this host, as undelivered; return the runs."""
+        """Store the records that killed processes left on this host as undelivered; return the runs."""
         return self._journals.recover_orphans()
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
@@ -186,7 +186,7 @@ class MlflowRecorder(LineageRecorder):
         return self._deliver(run, lambda: self._put_files(run, opened.artifact_uri, files))
 
     def replay(self, run: StepRun) -> None:
-        """Send a finished record to MLflow, whatever part of it MLflow has.
+        """Send a finished record to MLflow, however much of it MLflow has.
 
         Raises `LineageError` when the server is unavailable or refuses.
         """
@@ -227,7 +227,7 @@ class MlflowRecorder(LineageRecorder):
         return True
 
     def _store_outbox(self, run: StepRun, opened: OpenedRun) -> bool:
-        """End what user code began in MLflow's client, and store the outbox; return whether it holds anything."""
+        """End the runs that user code left open, and store the outbox; return whether it has content."""
         if run.id in self._relays:
             _end_user_runs(*self._relays.pop(run.id), run.state, opened.environment)
         journal = self._journals.get(run)
@@ -242,7 +242,7 @@ class MlflowRecorder(LineageRecorder):
             return False
 
     def _put_files(self, run: StepRun, artifact_uri: str, files: Mapping[str, bytes]) -> None:
-        """Store files of a run; an address that cannot be written is a warning, and trying again would not help."""
+        """Store files of a run; log a warning for an address that cannot be written, because a retry would not help."""
         try:
             put_run_files(artifact_uri, files, self._transport, self._root, self.rest)
         except SettingsError as error:
@@ -339,7 +339,7 @@ class MlflowRecorder(LineageRecorder):
             raise errors[0]
 
     def _warn(self, run: StepRun, error: Exception) -> None:
-        """Log once per process and cause that something is missing in MLflow."""
+        """Log, once per process and cause, that a part of a run is missing in MLflow."""
         if str(error) in self._warned:
             return
         self._warned.add(str(error))
@@ -358,14 +358,14 @@ def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
 
 
 def _mlflow_client() -> Any:
-    """Return the module `tracking_store` where MLflow's client is loaded, and with it; None where it is not."""
+    """Return the module `tracking_store` if MLflow's client has loaded it; otherwise None."""
     return sys.modules.get("airflow_zen.lineage.mlflow.offline.tracking_store")
 
 
 def _end_user_runs(relay: Relay, client_state: Any, status: str, environment: Mapping[str, str]) -> None:
-    """End the runs that user code left open, and stop the relay; nothing of the step stays in MLflow's client.
+    """End the runs that user code left open, restore the state of MLflow's client, and stop the relay.
 
-    `environment` is what the user's function saw, `client_state` what the client had before it.
+    environment: that of the user's function. client_state: the state of the client before it.
     """
     try:
         if client := _mlflow_client():
@@ -383,7 +383,7 @@ def _end_user_runs(relay: Relay, client_state: Any, status: str, environment: Ma
 
 
 def _with_artifact_names(run: StepRun) -> StepRun:
-    """Return the run with names for its nameless artifacts: that of the argument or output."""
+    """Return the run with names for unnamed artifacts, made from the argument or the output."""
     task = f"{run.id.dag_id}/{run.id.task_id}"
     return replace(
         run,
@@ -393,7 +393,7 @@ def _with_artifact_names(run: StepRun) -> StepRun:
 
 
 def _keep_outbox(replay: Replay, run: StepRun, directory: Path) -> None:
-    """Store the outbox of a killed process, with the ends of the runs that its code had begun."""
+    """Store the outbox of a killed process, with the ends of the runs that its code had started."""
     outbox = Outbox(directory / _OUTBOX)
     if run.state is StepState.KILLED:
         outbox.end_runs(to_milliseconds(run.end_time))

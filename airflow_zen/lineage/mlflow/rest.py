@@ -165,7 +165,7 @@ class MlflowRest:
         run_in_parallel(lambda name: self._send("PUT", f"{folder}/{name}", read(name), headers), names)
 
     def forward(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> HttpResponse:
-        """Send a request unchanged and return any answer of at most 64 MiB, of a file 1 GiB. Raises `MlflowUnavailable`."""
+        """Send a request unchanged; return any answer up to 64 MiB (a file: 1 GiB). Raises `MlflowUnavailable`."""
         max_bytes = _MAX_FILE_BYTES if target.startswith(_ARTIFACT_PROXY) else _MAX_ANSWER_BYTES
         with self._connection() as connection:
             self.request_count += 1
@@ -211,7 +211,7 @@ class MlflowRest:
         if self._slow_budget is not None and seconds >= _SLOW_SECONDS:
             self._slow_budget -= seconds
             if self._slow_budget <= 0:
-                message = f"MLflow at {self.server.uri!r} takes long to answer. Check whether it is overloaded."
+                message = f"MLflow at {self.server.uri!r} answers slowly. Check whether it is overloaded."
                 self._outage = (self._clock(), MlflowUnavailable(message))
         if not 200 <= answer.status < 300:
             request = f"{method} {path.split('?', maxsplit=1)[0]}"
@@ -319,7 +319,7 @@ class _KeepAliveConnection:
 
 
 class _DeadlineResponse(http.client.HTTPResponse):
-    """An answer that must arrive as a whole in time, not only each of its bytes."""
+    """A response with a deadline for the whole body, not only for each read."""
 
     def __init__(self, sock: socket.socket, *options: Any, timeouts: Timeouts, **named: Any) -> None:
         super().__init__(sock, *options, **named)

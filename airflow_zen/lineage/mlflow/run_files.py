@@ -1,4 +1,4 @@
-"""Files at the artifact address of an MLflow run or model: through the store under the artifact root, else the server."""
+"""Files at the artifact address of an MLflow run or model, written through the store or through the server."""
 
 from __future__ import annotations
 

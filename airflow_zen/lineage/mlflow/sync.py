@@ -1,4 +1,4 @@
-"""Send to MLflow what it does not have yet: step runs, and the ends of DAG runs."""
+"""Delivery of pending lineage to MLflow: step runs, and the ends of DAG runs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def sync_pending(
 ) -> Delivery | None:
     """Deliver undelivered step runs, at most 500, then close and draw the DAG runs that have ended.
 
-    This includes what killed steps left on this host. What fails is tried again by the next call. Return None where
-    another process is delivering.
+    This includes records that killed steps left on this host. A delivery that fails is repeated by the next call.
+    Return None if another process is delivering.
     """
     with records.delivery_lock(clock) as lock:
         if not lock:
@@ -97,7 +97,7 @@ def deliver_pending(
 def publish_finished_dag_run(recorder: MlflowRecorder, records: StepRunRecords, run: FinishedDagRun) -> None:
     """Close and draw one DAG run. Raises `LineageError` when MLflow is unavailable or refuses.
 
-    While one of its steps is undelivered its end is kept, and it is drawn again with that step.
+    While one of its steps is undelivered, its end is kept, and it is drawn again with that step.
     """
     close_parent_run(recorder.rest, run)
     try:

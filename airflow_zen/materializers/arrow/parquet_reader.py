@@ -182,7 +182,7 @@ class ParquetTable:
 
 
 def _dictionary_columns(footer: pq.FileMetaData, schema: pa.Schema) -> list[str]:
-    """Return the text columns that are smaller as dictionaries: outside one, each text takes four bytes or more."""
+    """Return the text columns that need less memory as dictionaries: outside one, a text takes four bytes or more."""
     names = [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
     wanted = unique_columns(schema).intersection(names)
     if not wanted or not footer.num_row_groups:
@@ -217,7 +217,7 @@ def check_columns(wanted: Sequence[str], available: Sequence[str]) -> None:
 
 
 def is_readable_as_arrow(metadata: str) -> bool:
-    """Whether the columns of a pandas file are the values themselves, and not a form that only pandas can read."""
+    """Whether the columns of a pandas file contain the values themselves, so that pandas is not needed to read them."""
     found: Any = json.loads(metadata) if metadata else {}
     index, dtypes = found.get("index", {}), found.get("dtypes", {})
     if not {"index", "dtypes", "attrs", "unique_labels"} >= found.keys() or "multi" in index or "$" in dtypes:
@@ -244,7 +244,7 @@ def summarize_parquet(source: RangeReader, location: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PlainColumn:
-    """One column of one row group that, by the footer, is uncompressed numbers without nulls; its pages may differ."""
+    """One column of a row group that, by the footer, has uncompressed numbers without nulls; pages may still differ."""
 
     start: int
     end: int

@@ -69,7 +69,7 @@ _NESTED_TYPES = (types.is_list, types.is_large_list, types.is_struct, types.is_m
 
 @dataclass(frozen=True)
 class WrittenParquet:
-    """What is known of a written file: its rows, the statistics of each column by its name in the file, and its hash.
+    """The facts of a written file: its rows, the statistics of each column by its name in the file, and its hash.
 
     With the hash in `hashes` of the summary, the store does not hash the file again.
     """
@@ -150,7 +150,7 @@ def _single_chunks(rows: pa.Table) -> pa.Table:
 
 
 def row_group_size(schema: pa.Schema) -> int:
-    """Return the rows of a group, which depend on the schema alone, so that the same rows give the same groups."""
+    """Return the rows of a group, which depend only on the schema, so that the same rows give the same groups."""
     return row_group_size_for_width(sum(_estimate_width(field.type) for field in schema))
 
 
@@ -232,7 +232,7 @@ def encoding_options(group: pa.Table) -> Mapping[str, Any]:
 
 
 def _has_repeated_values(column: pa.ChunkedArray) -> bool:
-    """Whether a sample from the middle of a column suggests that most values occur several times."""
+    """Whether, by a sample from the middle of the column, most values occur several times."""
     if len(column) < _MIN_COLUMN_ROWS:
         return True
     sample = column.slice((len(column) - _SAMPLE_ROWS) // 2, _SAMPLE_ROWS).drop_null()

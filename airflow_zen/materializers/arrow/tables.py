@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def save_arrow(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
-    """Write a table or stream in the layout of a materializer; the schema metadata tell a record batch from a table."""
+    """Write a table or stream in a materializer's layout; schema metadata distinguish a record batch from a table."""
     if isinstance(value, pa.RecordBatchReader) or hasattr(value, "scanner"):
         reader = value if isinstance(value, pa.RecordBatchReader) else value.scanner().to_reader()
         return _write(materializer, _checked_tables(iter(reader), value.schema), value.schema, directory)
@@ -154,7 +154,7 @@ def _to_dataset(table: Any, names: tuple[str, ...]) -> Any:
 
 
 class _PandasTable:
-    """A frame, or some columns of it, that pandas reads, and of which each part is converted to Arrow."""
+    """A frame, or some columns of it, that pandas reads in parts, each of which is converted to Arrow."""
 
     def __init__(self, registry: MaterializerRegistry, source: ArtifactReader, view: View, metadata: str) -> None:
         self._registry, self._source, self._view = registry, source, View(None, view.columns, batches=True)

@@ -1,4 +1,4 @@
-"""Arrays to `.npy` files and back, with typed JSON beside them for what that format does not keep; and their previews."""
+"""Arrays as `.npy` files, with typed JSON for properties that the format does not keep; and their previews."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _MISSING = {"None": None, "nan": np.nan, "NA": pd.NA}
 
 
 def column_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
-    """Return how the values of a series or index, a NumPy or extension array, become Arrow; raise `SaveRefused`."""
+    """Return the conversion of a series, an index or an array to Arrow; raise `SaveRefused` for other dtypes."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return _objects_to_arrow(registry, np.asarray(values)) if dtype.kind == "O" else dtypes.numpy_to_arrow(values)
@@ -61,9 +61,9 @@ def values_of(labels: Any) -> Any:
 
 
 def has_usual_dtype(columns: pd.Index) -> bool:
-    """Whether column labels that are valid names come back from those names alone, in any release of pandas.
+    """Whether the column labels can be restored from their names alone, in any release of pandas.
 
-    Before pandas 3 that is none: its labels are objects, and pandas 3 makes others of the names.
+    Before pandas 3 they cannot: its labels are objects, and pandas 3 makes others of the names.
     """
     if type(columns) is not pd.Index or columns.name is not None or not len(columns):
         return False
@@ -75,7 +75,7 @@ def has_usual_dtype(columns: pd.Index) -> bool:
 
 @cache
 def _dtype_of_text() -> Any:
-    """Return the dtype of an index of texts; its option is for the start of a program, and is looked at once."""
+    """Return the dtype of an index of texts; pandas' option for it is read once."""
     return pd.Index(["text"]).dtype
 
 
@@ -138,7 +138,7 @@ def build_index(values: Mapping[str, Any], metadata: PandasMetadata, rows: int, 
 
 
 def _index_column_names(names: Collection[Any], used_names: Collection[str]) -> list[str]:
-    """Return column names for the levels of an index: its own, or those that pandas uses where it has none."""
+    """Return column names for the levels of an index: its own names, or else those that pandas uses."""
     wanted = list(names)
     if are_valid_column_names(wanted) and not set(wanted) & set(used_names):
         return wanted
@@ -162,9 +162,9 @@ def _freq_name(freq: Any) -> str:
 
 
 def _codes_to_arrow(registry: MaterializerRegistry, codes: Any, categories: pd.Index, **metadata: Any) -> ArrowColumn:
-    """Store positions in an index, of which -1 becomes null, with further `metadata`.
+    """Store positions in an index, with -1 as null, and with further `metadata`.
 
-    The file has the categories themselves where they are distinct and of a flat Arrow type.
+    The file has the categories themselves if they are distinct and of a flat Arrow type.
     """
     values, shown = _dictionary_values(registry, categories)
     metadata |= {"categories": categories, "shown": shown}
@@ -293,7 +293,7 @@ def _objects_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColum
 
 
 def _is_convertible(values: Any, kind: type) -> bool:
-    """Whether Arrow has every value; nothing is kept, since the texts of a column may need more memory than its objects."""
+    """Whether Arrow can represent every value; results are discarded, as they may need more memory than the objects."""
     try:
         for at in range(0, len(values), MAX_ROW_GROUP_SIZE):
             _uniform_array(values[at : at + MAX_ROW_GROUP_SIZE], kind)

@@ -36,9 +36,9 @@ _NULLABLE_DTYPES: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class ArrowColumn:
-    """The values of a column, the function that converts some of them to Arrow, and what their Arrow type does not say.
+    """The values of a column, the function that converts them to Arrow, and the metadata that restore their dtype.
 
-    A frame is converted a few rows at a time, so that it is in memory once. `metadata` holds for all rows; it is empty
+    A frame is converted in groups of rows, so that it is in memory once. `metadata` applies to all rows; it is empty
     for the usual dtypes.
     """
 
@@ -68,8 +68,8 @@ class ArrowColumn:
 class ColumnBuffer:
     """Collect the chunks of a column in order, and return the values of a series or index.
 
-    Each chunk is converted and copied into one array as it arrives, so that the column is never in memory a second time
-    as Arrow. `array` is that array, by default a new one. `finalize` makes the values of it.
+    Each chunk is converted and copied into one array when it is read, so that the column is never in memory a second
+    time as Arrow. `array` is that array, by default a new one. `finalize` converts it to the values.
     """
 
     arrow_type: pa.DataType
@@ -135,7 +135,7 @@ def numpy_to_arrow(values: Any) -> ArrowColumn:
 
 
 def default_buffer(arrow_type: pa.DataType, rows: int, what: str = "A column", array: Any = None) -> Buffer:
-    """Return the buffer of a column without metadata; `what` names it in errors, `array` takes the values of NumPy dtypes."""
+    """Return the buffer of a column without metadata; `what` names it in errors, `array` receives NumPy values."""
     if array is not None or numpy_dtype(arrow_type):
         return ColumnBuffer(arrow_type, rows, partial(_chunk_to_numpy, what=what), array=array)
     return ChunkBuffer(arrow_type, _chunks_to_pandas)
@@ -207,7 +207,7 @@ def _string_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int)
 
 
 def _masked_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
-    """Return the buffer of a nullable array, made of numbers and a mask: pandas' own conversion takes NaN for missing."""
+    """Return the buffer of a nullable array, from numbers and a mask: pandas' own conversion treats NaN as missing."""
     dtype = cast("Any", pd.api.types.pandas_dtype(metadata["dtype"]))
 
     def convert(chunk: pa.Array) -> Any:
@@ -243,7 +243,7 @@ def timezone_metadata(tz: tzinfo | None) -> Any:
 
 
 def timezone_from_metadata(metadata: Any) -> tzinfo | None:
-    """Return the time zone that `timezone_metadata` describes; a `ZoneInfo` in place of a pytz zone where pytz is not installed."""
+    """Return the time zone that `timezone_metadata` describes; without pytz, a `ZoneInfo` for a zone of pytz."""
     if not isinstance(metadata, dict):
         return cast("tzinfo | None", metadata)
     try:
@@ -264,7 +264,7 @@ def _utc_timestamps(values: Any) -> pa.Array:
 
 
 def _arrow_timezone_name(tz: tzinfo) -> str:
-    """Return Arrow's name of a zone; `UTC` for an offset that has none."""
+    """Return Arrow's name of a zone; `UTC` for an offset that has no name."""
     if name := getattr(tz, "key", None) or getattr(tz, "zone", None):
         return str(name)
     minutes, rest = divmod(tz.utcoffset(None) or timedelta(), timedelta(minutes=1))
@@ -307,10 +307,10 @@ def _to_int64(chunk: pa.Array) -> Any:
 
 
 def arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None, at: int = 0) -> pd.DataFrame:
-    """Return a table as a frame; integers and booleans of columns that have nulls get a nullable dtype.
+    """Return a table as a frame; integers and booleans of columns with nulls get a nullable dtype.
 
-    `with_nulls` names those columns where the table is a part of one that begins at row `at`, and may have none of its
-    nulls.
+    `with_nulls` names those columns if the table is a part of a larger one, from row `at` on, because the part may have
+    no nulls.
     """
     frame: pd.DataFrame = table.to_pandas()
     names = list(frame.columns)
@@ -334,7 +334,7 @@ CONVERTERS: dict[type, Callable[[Any], ArrowColumn]] = {
         _MASKED_DTYPES, lambda values: ArrowColumn(values, pa.array, {"as": "masked", "dtype": values.dtype.name})
     ),
 }
-"""How the values of extension dtypes become Arrow."""
+"""The conversions of extension dtypes to Arrow."""
 
 BUFFERS: dict[str, Callable[[pa.DataType, PandasMetadata, int], Buffer]] = {
     "complex": _complex_buffer,

@@ -87,7 +87,7 @@ def _convert_rows(columns: Mapping[str, ArrowColumn], rows: slice) -> list[pa.Ar
 
 
 def _map_columns(columns: Mapping[str, T], function: Callable[[T], R]) -> dict[str, R]:
-    """Return what a function makes of each column; errors name the column."""
+    """Return the results of a function for each column; errors name the column."""
     found: dict[str, R] = {}
     name = ""
     try:
@@ -142,7 +142,7 @@ def _column_arrays(frame: Any) -> list[Any]:
 
 
 def _to_arrow_columns(registry: MaterializerRegistry, value: Any) -> tuple[dict[str, ArrowColumn], dict[str, Any]]:
-    """Return the columns of the file, those of the index last, and the metadata that they do not express."""
+    """Return the columns of the file, index columns last, and the metadata that they do not express."""
     is_index = isinstance(value, pd.Index) and type(value).__module__.partition(".")[0] == "pandas"
     if type(value) not in (pd.DataFrame, pd.Series) and not is_index:
         base = next(cls.__qualname__ for cls in type(value).__mro__ if cls.__module__.partition(".")[0] == "pandas")
@@ -176,7 +176,7 @@ def _split_value(value: Any) -> tuple[dict[str, Any], pd.Index, dict[str, Any]]:
 def _checked_tables(
     registry: MaterializerRegistry, batches: Iterator[Any], schema: pa.Schema, cls: type
 ) -> Iterator[pa.Table]:
-    """Convert frames to tables; raise `SaveRefused` for one that is not like the first."""
+    """Convert frames to tables; raise `SaveRefused` for a frame that differs from the first."""
     for number, batch in enumerate(batches):
         if type(batch) is not cls:
             raise SaveRefused(
@@ -211,7 +211,7 @@ def _batch_to_table(registry: MaterializerRegistry, batch: Any) -> pa.Table:
 
 
 def _reset_row_numbers(batch: Any) -> Any:
-    """Reset labels that are only row numbers, and drop a frequency, which ends with the batch."""
+    """Reset labels that are row numbers only, and drop the frequency, which ends with the batch."""
     index: Any = batch.index
     if isinstance(index, pd.RangeIndex):
         index = pd.RangeIndex(len(batch)) if index.name is None else pd.Index(index.to_numpy(), name=index.name)
@@ -224,7 +224,7 @@ def _reset_row_numbers(batch: Any) -> Any:
 def load_pandas(
     materializer: Materializer, source: Path | VerifiedStream, directory: Path | None, wanted: Any = None
 ) -> Any:
-    """Return what was saved in a parquet file, whose parts are in `directory`; a series as a frame where that is `wanted`."""
+    """Return the value in a parquet file, whose parts are in `directory`; a series as a frame if that is `wanted`."""
     stored = ParquetTable(source)
     metadata: PandasMetadata = decode_typed_json(materializer, stored.zen_metadata or "{}", directory)
     builder = FrameBuilder(stored.schema, stored.num_rows, metadata)
@@ -264,10 +264,10 @@ def load_pandas_view(materializer: Materializer, source: ArtifactReader, encodin
 
 
 class FrameBuilder:
-    """Build a frame from row groups, each of which is copied to its rows as it is read.
+    """Build a frame from row groups, each of which is copied to its rows when it is read.
 
-    So the frame needs the memory of one row group beside its own: a table that is converted as a whole is in memory
-    twice. Neighboring columns of one NumPy dtype share an array. `targets` are these arrays by the names of columns.
+    The frame needs the memory of one row group in addition to its own; converting a whole table would need it twice.
+    Neighboring columns of one NumPy dtype share an array. `targets` are these arrays by the names of columns.
     """
 
     def __init__(self, schema: pa.Schema, rows: int, metadata: PandasMetadata) -> None:
@@ -308,7 +308,7 @@ class FrameBuilder:
         return build_index(values, labels, self._rows, at)
 
     def build_value(self, columns: pd.Index | None, at: int | None = None) -> Any:
-        """Return the frame, or the series it was; `columns` are its labels where the names in the file are not enough."""
+        """Return the frame or series; `columns` are its labels if the names in the file do not suffice."""
         index, metadata = self.pop_index(at), self._metadata
         value: Any = self._build_frame()
         value.index = index
@@ -352,7 +352,7 @@ def _apply_view(parts: Iterable[Any], view: View) -> Any:
 
 
 def _select_columns(stored: ParquetTable, metadata: PandasMetadata, view: View) -> tuple[list[str], pd.Index | None]:
-    """Return the columns of the file that a view needs, those of the index included, and the labels of the wanted ones.
+    """Return the columns of the file that a view needs, including the index, and the labels of the wanted ones.
 
     No names stand for all columns. A label that several columns have stands for all of them.
     """
@@ -381,7 +381,7 @@ def frame_columns(frame: pd.DataFrame, names: Sequence[Any]) -> Iterator[TableCo
 
 
 def _to_frame(value: Any) -> tuple[pd.DataFrame, Sequence[Any]]:
-    """Return the columns and, apart from them, their names: not every name of an index can be that of a column."""
+    """Return the columns and, separately, their names: not every name of an index can be a column name."""
     if isinstance(value, pd.DataFrame):
         return value, list(value.columns[:MAX_PREVIEW_COLUMNS])
     if isinstance(value, pd.Series):

@@ -66,7 +66,7 @@ def top_values(values: Sequence[tuple[str, int]], others: int) -> Markup:
 
 @dataclass(frozen=True)
 class Line:
-    """Points in order, joined by a line; not joined where `markers_only`."""
+    """Points in order, joined by a line unless `markers_only`."""
 
     name: str
     x: Sequence[float]

@@ -81,7 +81,7 @@ def cell_text(value: Any) -> str:
 
 
 def sample_rows(rows: int) -> list[int]:
-    """Return the rows that charts are made of: all, or 10,000 in short runs at random positions, the same each time."""
+    """Return the rows for charts: all, or 10,000 in short runs at random positions, which are the same each time."""
     if rows <= MAX_SAMPLED_ROWS:
         return list(range(rows))
     # Rows at equal distances would mislead where the data has a period; runs cost a tenth of single rows.

@@ -55,7 +55,7 @@ class SklearnMaterializer(ModelMaterializer):
         return read_estimator(self.registry, directory / MODEL_FILE, wanted)
 
     def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
-        """Read the estimator; warn as scikit-learn does if another release wrote it, which the files do not say."""
+        """Read the estimator; warn as scikit-learn does if another release wrote it, by the manifest."""
         estimator, own = super().load_from(source, encoding, wanted), installed_version("scikit-learn")
         written = source.libraries().get("scikit-learn", own) if encoding == self.encoding else own
         if written != own:
@@ -92,7 +92,7 @@ class SklearnMaterializer(ModelMaterializer):
 
 
 def estimator_shape(estimator: Any) -> str:
-    """Return for people what an estimator is, and the number of its features."""
+    """Return a text with the class of an estimator and the number of its features."""
     features = getattr(estimator, "n_features_in_", None)
     name = type(estimator).__qualname__
     return name if features is None else f"{name} of {features} {'feature' if features == 1 else 'features'}"

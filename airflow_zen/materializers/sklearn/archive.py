@@ -152,7 +152,7 @@ class EstimatorArchive:
 
 
 def _data_offset(file: BinaryIO, info: ZipInfo) -> int:
-    """Return where the content of a file begins that is stored without compression."""
+    """Return the offset of the content of an uncompressed member."""
     if info.compress_type:
         raise ArtifactRefused(f"The member {info.filename!r} is compressed. Save the estimator again.")
     file.seek(info.header_offset)

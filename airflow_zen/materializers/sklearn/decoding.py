@@ -1,4 +1,4 @@
-"""Estimators from typed JSON and arrays: each object is built once, of a class that is checked before anything of it runs."""
+"""Estimators from typed JSON and arrays; the class of each object is checked before any of its code runs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _skops_io() -> Any:
 
 
 class EstimatorDecoder(Decoder):
-    """Read what `EstimatorEncoder` wrote. `shell` is the object that becomes the estimator, where it exists already."""
+    """Read what `EstimatorEncoder` wrote. `shell` is an existing object that becomes the estimator."""
 
     imports_libraries = True
 

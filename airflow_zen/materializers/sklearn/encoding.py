@@ -1,4 +1,4 @@
-"""Estimators to typed JSON and arrays: objects by number, so that what is shared stays shared and cycles have an end."""
+"""Estimators to typed JSON and arrays; objects are numbered, which preserves shared references and cycles."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_estimator(registry: MaterializerRegistry, estimator: Any, file: Path) 
 
 
 class EstimatorEncoder(Encoder):
-    """Write an estimator and all it consists of; `objects` are its parts by number, `packs` its arrays."""
+    """Write an estimator with all its parts: `objects` by number, and arrays in `packs`."""
 
     def __init__(self, registry: MaterializerRegistry, parts: Path) -> None:
         super().__init__(NestedValues(registry, parts))
@@ -119,7 +119,7 @@ class EstimatorEncoder(Encoder):
         return node
 
     def _refer(self, value: Any) -> Json:
-        """Return a reference to what was written before, which becomes an object with a number."""
+        """Return a reference to a value that was written before, which becomes an object with a number."""
         node = self._nodes[id(value)]
         if node is None:
             node = self._nodes[id(value)] = self._new_object()
@@ -213,7 +213,7 @@ class EstimatorEncoder(Encoder):
         return node
 
     def _pack_scalars(self, values: Any) -> Json:
-        """Return where many NumPy numbers of one dtype are, such as the columns of a vocabulary; None for others."""
+        """Return the place of many NumPy numbers of one dtype, such as a vocabulary; None for other values."""
         kinds = set(map(type, values)) if len(values) >= _MIN_PACKED_SCALARS else ()
         if len(kinds) != 1 or not issubclass(kind := next(iter(kinds)), np.number | np.bool_):
             return None
@@ -236,7 +236,7 @@ class EstimatorEncoder(Encoder):
         return {TAG: codec.tag, **codec.encode(value, self)} if codec else {TAG: "array", **self.packs.add(value)}
 
     def _encode_object(self, value: Any) -> Json:
-        """Write what `pickle` would ask an object for: its class, what it is made of, and its state."""
+        """Write the parts of an object that `pickle` would use: its class, its constructor arguments, and its state."""
         cls = type(value)
         if not is_trusted_class(cls):
             raise SaveRefused(_advice(value, cls))
@@ -248,7 +248,9 @@ class EstimatorEncoder(Encoder):
                 f"{error}. Open it in the method that uses it, and leave it out in __getstate__."
             ) from error
         if isinstance(reduced, str) or len(reduced) > 5:
-            raise SaveRefused(f"a {cls.__qualname__} says nothing of its state. Keep what it computed in arrays.")
+            raise SaveRefused(
+                f"a {cls.__qualname__} does not return its state to pickle. Keep what it computed in arrays."
+            )
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         node = self._encode_making(cls, make, arguments)
         if state is not None:
@@ -283,7 +285,7 @@ class EstimatorEncoder(Encoder):
 
 
 def _advice(value: Any, cls: type) -> str:
-    """Return why an object is refused, and what to do."""
+    """Return the reason why an object is refused, and a remedy."""
     name = f"{module_name(cls)}.{cls.__qualname__}"
     if callable(getattr(value, "read", None)) or callable(getattr(value, "acquire", None)):
         return (

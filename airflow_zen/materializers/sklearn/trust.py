@@ -1,4 +1,4 @@
-"""Which classes and functions a stored estimator may name; checked when it is saved and when it is loaded."""
+"""The classes and functions that a stored estimator may name, checked when it is saved and when it is loaded."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _RECONSTRUCTORS = re.compile(
 
 
 def class_name(cls: type) -> str:
-    """Return the reference of a class; raise `SaveRefused` for one that would not be loaded again."""
+    """Return the reference of a class; raise `SaveRefused` for a class that could not be loaded again."""
     if not is_trusted_class(cls):
         raise SaveRefused(
             f"{module_name(cls)}.{cls.__qualname__} is neither an estimator, nor part of scikit-learn, of a library "
@@ -76,7 +76,7 @@ def class_name(cls: type) -> str:
 
 
 def function_name(function: Any) -> str:
-    """Return the reference of a function; raise `SaveRefused` for one that would not be loaded again."""
+    """Return the reference of a function; raise `SaveRefused` for a function that could not be loaded again."""
     name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', '')}"
     if "<lambda>" in name:
         raise SaveRefused("it is a lambda, which has no name to find it by. Define it with def at the top of a module.")
@@ -105,7 +105,7 @@ def load_function(name: str, wanted: Any = None) -> Any:
 
 
 def is_trusted_class(cls: type) -> bool:
-    """Whether instances of a class may be stored: estimators, what scikit-learn and SciPy build them of, own classes."""
+    """Whether instances of a class may be stored: estimators, their parts from scikit-learn and SciPy, own classes."""
     module = _module_of(cls)
     if _TRUSTED_CLASSES.match(f"{module}.{cls.__qualname__}"):
         return True
@@ -121,7 +121,7 @@ def _module_of(cls: type) -> str:
 
 
 def is_trusted_function(function: Any) -> bool:
-    """Whether a function may be stored by its name: those that only compute, and own ones."""
+    """Whether a function may be stored by its name: it is the project's own, or only computes."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(name, str) or not callable(function):
         return False
@@ -157,7 +157,7 @@ def is_estimator(cls: type) -> bool:
 
 
 def untrusted_names(names: Iterable[str]) -> list[str]:
-    """Return those names of a file of skops, of the ones that skops does not trust, that are not loaded."""
+    """Return the names that are not loaded, of those in a skops file that skops itself does not trust."""
     return sorted(name for name in names if not _is_trusted_name(name))
 
 
@@ -183,7 +183,7 @@ def _depends_on_sklearn(distribution: str) -> bool:
 
 
 def _resolve(name: str, wanted: Any) -> Any:
-    """Return what a reference names; a module of the standard library is not even imported for a name that is refused."""
+    """Return the object of a reference; a module of the standard library is not imported for an untrusted name."""
     module, _, qualname = name.partition(":")
     dotted = f"{module}.{qualname}"
     top = module.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Modules to typed JSON, and back."""
+"""Modules as typed JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors to safetensors files, and back."""
+"""Tensors as safetensors files."""
 
 from __future__ import annotations
 

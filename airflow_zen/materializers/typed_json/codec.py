@@ -1,4 +1,4 @@
-"""What a codec is, and the codecs of Python's own scalars, times and containers, and of the user's own records."""
+"""The record `Codec`, and the codecs of Python's scalars, times and containers, and of the user's records."""
 
 from __future__ import annotations
 

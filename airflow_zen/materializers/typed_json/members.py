@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 MAX_MEMBERS = 8
-"""How many members get a preview."""
+"""Maximum number of members with a preview."""
 MAX_MEMBER_DEPTH = 4
-"""How many containers around a member may be nested in each other."""
+"""Maximum number of nested containers around a member."""
 MAX_VISITED = 10_000
-"""How many values are visited: a list of millions of numbers is not searched for the frame at its end."""
+"""Maximum number of visited values: a list of millions of numbers is not searched for a frame at its end."""
 _MAX_NAME_LENGTH = 60
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
 _SCALAR_TYPES = frozenset({type(None), bool, int, float, str})

@@ -109,7 +109,7 @@ NO_FORM = {
 def test_unconvertible_tables_are_refused_with_a_remedy(stack, value, wanted):
     """The error says what was requested, and what to do."""
     ref = stack.save(value).ref
-    with pytest.raises(ArtifactRefused, match=r"pandas\.parquet@1 has no form as .*convert it there\.$") as refused:
+    with pytest.raises(ArtifactRefused, match=r"pandas\.parquet@1 cannot be loaded as .*convert it\.$") as refused:
         list(load(stack, ref, wanted))
     assert len(str(refused.value)) < 600
 

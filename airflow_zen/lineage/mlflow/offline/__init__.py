@@ -1,4 +1,4 @@
-"""Keep what a step's code logs with MLflow while the server is away, and send it later."""
+"""Store what a step's code logs with MLflow while the server is unavailable, and send it later."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ENTRY_POINT_GROUPS = ("mlflow.tracking_store", "mlflow.request_auth_provider")
 
 
 def mlflow_environment() -> dict[str, str]:
-    """Return the variables with which MLflow in an environment without this package logs into the running step's run.
+    """Return variables with which MLflow, in an environment without this package, logs into the running step's run.
 
-    For programs that a step starts: `subprocess.run(command, env={**os.environ, **mlflow_environment()})`. Their tracking
-    URI is that of the step's relay, so that what they log is kept while the server is away, too. Empty outside a step, and
-    where no MLflow server is set.
+    They are for programs that a step starts: `subprocess.run(command, env={**os.environ, **mlflow_environment()})`. The
+    tracking URI is that of the step's relay, so that what such a program logs is also kept while the server is
+    unavailable. Empty outside a step, and if no MLflow server is configured.
     """
     relay = os.environ.get(RELAY_VARIABLE, "").partition(" ")[2]
     if not relay:
@@ -36,10 +36,10 @@ def mlflow_environment() -> dict[str, str]:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the variable with which MLflow logs into the running step's run in each interpreter that the step starts.
+    """Return the variable that makes MLflow log into the running step's run, in each interpreter that the step starts.
 
-    It adds a folder to what such an interpreter imports, as `write_package` makes it, once for a user in the cache directory.
-    Empty where that cannot be written.
+    It adds a folder, made by `write_package`, to the import path of these interpreters. The folder is made once for
+    each user, in the cache directory. Empty if the folder cannot be written.
     """
     from hashlib import sha256
 
@@ -71,9 +71,9 @@ def _make_package(folder: Path) -> None:
 
 
 def write_package(folder: Path) -> str:
-    """Make a folder that holds this package, and nothing else that could be imported, with its entry points for MLflow.
+    """Make a folder from which only this package can be imported, with its entry points for MLflow.
 
-    They are those of a distribution of another name, so that those of the installed package stay what they are.
+    The entry points belong to a distribution of another name, so that those of the installed package stay valid.
     """
     from importlib.metadata import PackageNotFoundError, distribution
 

@@ -1,4 +1,4 @@
-"""What a step's code logged while MLflow was away: kept in the step's journal, then in the store, and sent later."""
+"""Requests that a step's code sent while MLflow was unavailable: kept in the journal, then in the store, and replayed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ _REQUESTS, _FILES = "requests.jsonl", "files"
 class Request(msgspec.Struct, frozen=True):
     """A request to MLflow's REST API; a `path` without a leading slash follows `/api/2.0/mlflow/`.
 
-    `created` is the id by which the step's code knows what the request creates, until MLflow gives its own.
+    `created` is the local id of the entity that the request creates, which the step's code uses until MLflow assigns
+    its own.
     """
 
     method: str
@@ -62,15 +63,15 @@ def decode_spans(body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
 
 
 class Outbox(msgspec.Struct, frozen=True):
-    """Requests in their order, and the files of runs and models.
+    """Requests in order, and the files of runs and models.
 
-    The first two requests stand for the step's experiment and run, which the recorder sees to.
+    The first two requests represent the step's experiment and run, which the recorder creates.
     """
 
     directory: Path
 
     def append(self, request: Request) -> None:
-        """Keep a request, whole whatever becomes of the process."""
+        """Append a request with one unbuffered write."""
         with (self.directory / _REQUESTS).open("ab", buffering=0) as file:
             file.write(json.dumps(asdict(request)).encode() + b"\n")
 
@@ -81,7 +82,7 @@ class Outbox(msgspec.Struct, frozen=True):
         return []
 
     def end_runs(self, milliseconds: int) -> None:
-        """End the runs that code had begun, and that its process could not end itself, as KILLED."""
+        """End as KILLED the runs that the step's code started and its killed process could not end."""
         logged = self.logged()
         ended = {each.body.get("run_id") for each in logged if each.path == "runs/update" and "status" in each.body}
         for request in logged:
@@ -95,12 +96,12 @@ class Outbox(msgspec.Struct, frozen=True):
 
 
 def _parse_requests(lines: bytes) -> list[Request]:
-    """Parse a file of requests; half a last line, which a machine that died may leave, is none."""
+    """Parse a file of requests; an incomplete last line, left by a machine that crashed, is ignored."""
     return [Request(**json.loads(line)) for line in lines[: lines.rfind(b"\n") + 1].splitlines()]
 
 
 class Replay:
-    """Keep the outboxes of step runs in the store, under `runs/<dag>/<run>/outbox/`, and send them."""
+    """Store the outboxes of step runs under `runs/<dag>/<run>/outbox/`, and send them."""
 
     def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
         self._rest = rest
@@ -117,8 +118,8 @@ class Replay:
     def send(self, step: StepRunId, run_id: str, experiment_id: str, within: float = float("inf")) -> None:
         """Send the stored outbox of a step run into its run in MLflow, and delete it; sending twice is harmless.
 
-        What MLflow refuses is set aside, as `<map index>.<try>.refused.jsonl`.
-        Raises `MlflowUnavailable`, also after `within` seconds, and `MlflowRejected` for missing permissions.
+        Requests that MLflow rejects are stored in `<map index>.<try>.refused.jsonl`. Raises `MlflowUnavailable`, also
+        after `within` seconds, and `MlflowRejected` for missing permissions.
         """
         prefix = _prefix(step)
         try:
@@ -138,7 +139,7 @@ class Replay:
         self._transport.delete([*self._transport.list(prefix)])
 
     def _send_files(self, prefix: str, sender: _Sender) -> None:
-        """Bring files to where MLflow keeps those of the run or model; a file `MLmodel` names ids."""
+        """Copy files to the artifact address of the run or model, with MLflow's ids in files named `MLmodel`."""
         start = len(prefix) + 1
         for entity_id, keys in groupby([*self._transport.list(prefix)], lambda key: key[start:].partition("/")[0]):
             source = f"{prefix}/{entity_id}/artifacts"
@@ -154,7 +155,7 @@ class Replay:
 
 
 class _Sender(msgspec.Struct):
-    """Send requests in their order; `ids` are MLflow's by those that the step's code has."""
+    """Send requests in order; `ids` maps the local ids of the step's code to those of MLflow."""
 
     rest: MlflowRest
     ids: dict[str, str]
@@ -162,22 +163,22 @@ class _Sender(msgspec.Struct):
     refused: list[dict[str, Any]] = []
 
     def real(self, text: str) -> str:
-        """Replace ids in a text; the short ones of experiments cannot be told from other words."""
+        """Replace local ids in a text; ids of experiments are left, because they are as short as other words."""
         for known, real in self.ids.items():
             text = text.replace(known, real) if len(known) == 32 else text
         return text
 
     def artifact_uri(self, known: str) -> str:
-        """Return where MLflow keeps the files of a run or model."""
+        """Return the artifact address of a run or model in MLflow."""
         real = self.real(known)
         if real.startswith("m-"):
             return str(self.rest.get(f"logged-models/{real}")["model"]["info"]["artifact_uri"])
         return str(self.rest.get("runs/get", {"run_id": real})["run"]["info"]["artifact_uri"])
 
     def send(self, request: Request) -> None:
-        """Send a request, and note one that MLflow refuses; of a batch that is refused send each entry alone."""
+        """Send a request; if MLflow rejects a batch, send each entry on its own, and record the rejected ones."""
         if time.monotonic() > self.until:
-            raise MlflowUnavailable("MLflow takes long to take what the step logged; the rest is sent later.")
+            raise MlflowUnavailable("MLflow accepts the requests of the step slowly; the rest is sent later.")
         body = json.loads(self.real(json.dumps(request.body)))
         real = replace(request, path=self.real(request.path), body=body)
         try:
@@ -203,7 +204,7 @@ class _Sender(msgspec.Struct):
             self.rest.request(request.method, request.path, request.body)
 
     def _created(self, request: Request) -> str:
-        """Create a run, model or experiment, or find what an earlier attempt created; return its id."""
+        """Create a run, model or experiment, or find the one that an earlier attempt created; return its id."""
         kind = request.path.partition("/")[0]
         if kind == "experiments":
             try:
@@ -223,7 +224,7 @@ class _Sender(msgspec.Struct):
 
 
 def _batched(requests: Iterable[Request]) -> Iterator[Request]:
-    """Join metrics of one run that follow each other."""
+    """Join consecutive metrics of one run into one request."""
     for run_id, group in groupby(requests, lambda each: each.body["run_id"] if each.path == _METRIC else None):
         if run_id is None:
             yield from group

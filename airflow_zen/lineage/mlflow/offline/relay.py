@@ -96,7 +96,7 @@ class Relay(ThreadingTCPServer):
         Thread(target=self.serve_forever, name="airflow-zen-mlflow-relay", daemon=True).start()
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that lead MLflow's client into the step's run, and to the relay past any HTTP proxy."""
+        """Return the variables that direct MLflow's client to the step's run, and to the relay past any HTTP proxy."""
         step = {"run_id": self.run_id, "experiment_id": self.experiment_id, "process": os.getpid()}
         step["respect_set_experiment"] = self._respect_set_experiment
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
@@ -123,7 +123,7 @@ class Relay(ThreadingTCPServer):
         Thread(target=self._stop, daemon=True).start()
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
-        """Return the server's answer, or the replica's while it is away; what has other credentials is never kept."""
+        """Return the server's answer, or the replica's while it is unavailable; never store other users' requests."""
         is_foreign = self._rest.authorization not in {"", headers.get("Authorization")}
         request = None if is_foreign else self._parse(method, target, content)
         if not self._away:
@@ -155,7 +155,7 @@ class Relay(ThreadingTCPServer):
             self._keep(request)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answer one request; one without the token is refused before its content is read."""
+        """Answer one request; reject one without the token before its content is read."""
         request.settimeout(_FIRST_LINE_SECONDS)
         with request.makefile("rb") as file:
             method, _, rest = file.readline(_LONGEST_LINE).partition(b" /")
@@ -171,12 +171,12 @@ class Relay(ThreadingTCPServer):
             request.sendall(head + answer.body)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what failed, unless no request came; MLflow's client gets no answer."""
+        """Log the error, at debug level if no request arrived; MLflow's client gets no answer."""
         level = logging.DEBUG if isinstance(sys.exception(), TimeoutError) else logging.WARNING
         log.log(level, "A request of MLflow's client in the step failed: %r", sys.exception())
 
     def _parse(self, method: str, target: str, content: bytes) -> Request | None:
-        """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""
+        """Return a request to the tracking API; an entity that it creates gets a tag, by which it is found again."""
         path, _, query = target.partition("?")
         if path == SPANS and method == "POST":
             return Request(method, path, {})
@@ -197,7 +197,7 @@ class Relay(ThreadingTCPServer):
         return Request(method, path, body, created)
 
     def _place(self, path: str, body: Document) -> None:
-        """Put what is created into the step's experiment, and in or under its run."""
+        """Put a new entity into the step's experiment, and into the step's run or below it."""
         if not self._respect_set_experiment:
             body["experiment_id"] = self.experiment_id
         if path == "logged-models":
@@ -213,7 +213,7 @@ class Relay(ThreadingTCPServer):
         return body
 
     def _note_end(self, body: Document) -> None:
-        """Leave the end of the step's run to the step; note the end of another."""
+        """Remove the end state from an update of the step's run, which the step sets; record the end of another run."""
         if body.get("run_id") == self.run_id:
             body.pop("status", None)
             body.pop("end_time", None)
@@ -221,7 +221,7 @@ class Relay(ThreadingTCPServer):
             self._open_runs[str(body.get("run_id"))] = False
 
     def _rename_parameters(self, entries: list[Document]) -> None:
-        """Keep what differs from the step's own parameter, which MLflow has already and never changes, beside it."""
+        """Log a parameter that differs from the step's own under another name: MLflow never changes a parameter."""
         for entry in entries:
             key, value = str(entry.get("key")), str(entry.get("value", ""))
             own = self._parameters.get(key, value)
@@ -236,7 +236,7 @@ class Relay(ThreadingTCPServer):
     def _forward(
         self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes
     ) -> HttpResponse:
-        """Return the server's answer; the replica remembers it, in case it has to answer the next request."""
+        """Return the server's answer; the replica stores it, in case it has to answer the next request."""
         began = time.monotonic()
         is_changed = request and (request.created or request.path in _CHANGED)
         body = _json(request.body) if request and is_changed else content
@@ -250,17 +250,17 @@ class Relay(ThreadingTCPServer):
             if request.path == "runs/create" and response.status == 200:
                 self._open_runs[entity["info"]["run_id"]] = True
         if time.monotonic() - began > _SLOW_SECONDS:
-            self._give_up(request, MlflowUnavailable("It takes long to answer."))
+            self._give_up(request, MlflowUnavailable("It answers slowly."))
         return response
 
     def _give_up(self, request: Request | None, error: MlflowUnavailable) -> None:
-        """Forward no more after a request to the tracking API failed."""
+        """Stop forwarding after a request to the tracking API failed."""
         if request and not self._away:
-            log.warning("MLflow is away: what the step logs from now on is kept, and sent later. %s", error)
+            log.warning("MLflow is unavailable: what the step logs from now on is stored, and sent later. %s", error)
             self._away = True
 
     def _keep(self, request: Request) -> HttpResponse | None:
-        """Answer a request without the server, and keep one that changes something."""
+        """Answer a request without the server, and store it if it changes something."""
         with self._lock:
             answer = self._replica.answer(request)
             if answer is not None and request.method != "GET":
@@ -295,7 +295,7 @@ def _error(status: int, code: str, message: str) -> HttpResponse:
 
 
 class Replica:
-    """Keep entities as MLflow's REST API describes them, and change them as requests say.
+    """Store entities as MLflow's REST API describes them, and apply the changes that requests make.
 
     The outbox has all values of their metrics, and a local directory for the files of each.
     """
@@ -306,7 +306,7 @@ class Replica:
         self._experiments: list[Document] = []
 
     def learn(self, answer: Document) -> Document:
-        """Remember the entity that an answer of MLflow describes, and return it; empty where it describes none."""
+        """Store the entity that an answer of MLflow describes, and return it; empty if the answer describes none."""
         match answer:
             case {"run": {"info": {"run_id": key}} as entity} | {"model": {"info": {"model_id": key}} as entity}:
                 self._runs_and_models[key] = entity
@@ -345,7 +345,7 @@ class Replica:
         return {"run": entity, "model": entity}
 
     def _metric_history(self, query: Mapping[str, Any]) -> Document | None:
-        """Return the values of a metric; None for a run that began while the server was there, and has them."""
+        """Return the values of a metric; None for a run that the server has, with its earlier values."""
         run_id, key = str(query.get("run_id")), query.get("metric_key")
         if not self._runs_and_models.get(run_id, {}).get("began_here"):
             return None
@@ -365,7 +365,7 @@ class Replica:
 
 
 def _created(request: Request) -> Document:
-    """Return a new run or model; what is only of the other MLflow's client ignores."""
+    """Return a new run or model with the fields of both; MLflow's client ignores those of the other."""
     ids, now = dict.fromkeys(("run_id", "run_uuid", "model_id"), request.created), round(time.time() * 1000)
     times = {"creation_timestamp_ms": now, "last_updated_timestamp_ms": now}
     status = "RUNNING" if request.path == "runs/create" else "LOGGED_MODEL_PENDING"

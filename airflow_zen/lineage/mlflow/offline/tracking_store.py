@@ -1,7 +1,8 @@
-"""The file that owns mlflow: in a step's processes, its client talks to the step's relay and logs into the step's run.
+"""Plugins of MLflow's client: in the processes of a step it logs into the step's run, through the step's relay.
 
-MLflow loads it through the entry points `mlflow.tracking_store` and `mlflow.request_auth_provider`. The store has the
-server's address, which MLflow prints in links; in a step its requests are redirected. Outside a step it is MLflow's own.
+MLflow loads them through the entry points `mlflow.tracking_store` and `mlflow.request_auth_provider`. The store has the
+server's address, which MLflow prints in links; in a step its requests are redirected. Outside a step it is MLflow's own
+store.
 """
 
 from __future__ import annotations
@@ -44,24 +45,24 @@ class StepStore(RestStore):
     def create_run(
         self, experiment_id: str, user_id: str, start_time: int, tags: list[RunTag], run_name: str | None
     ) -> Run:
-        """Return the step's run where the code logs or starts a run without more, and otherwise a new run.
+        """Return the step's run if the code logs or starts a run without further options; otherwise a new run.
 
-        The relay nests a new run under the step's.
+        The relay nests a new run below the step's.
         """
         if (step := self._step()) and not run_name and _is_step_run(step, tags):
             return self._join(step["run_id"], tags)
         return super().create_run(experiment_id, user_id, start_time, tags, run_name)
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
-        """Return the experiment, and the step's own to `mlflow.set_experiment`."""
+        """Return the experiment; for `mlflow.set_experiment` that of the step."""
         return self._own_experiment(experiment_name) or super().get_experiment_by_name(experiment_name)
 
     def get_experiment(self, experiment_id: str) -> Experiment:
-        """Return the experiment, and the step's own to `mlflow.set_experiment`."""
+        """Return the experiment; for `mlflow.set_experiment` that of the step."""
         return self._own_experiment(experiment_id) or super().get_experiment(experiment_id)
 
     def _step(self) -> dict[str, Any] | None:
-        """Return what the environment says of the step, in a step whose server this is."""
+        """Return the step that the environment describes if requests go to its relay; otherwise None."""
         return dict(json.loads(os.environ[STEP_VARIABLE])) if self.get_host_creds().auth == RELAY_VARIABLE else None
 
     def _join(self, run_id: str, tags: list[RunTag]) -> Run:
@@ -113,7 +114,7 @@ def leave_step(before: tuple[Any, Any], run_ids: Collection[str], status: str) -
 
 @contextmanager
 def separate_client(tracking_uri: str) -> Iterator[None]:
-    """Give MLflow's client another tracking URI in the block, with no active run or experiment; restore them after it."""
+    """Set another tracking URI in MLflow's client for the block, without an active run; restore its state after it."""
     from mlflow.tracking import fluent
 
     before, stacks = client_state(), [*fluent._active_run_stack.get_all_thread_values().values()]  # noqa: SLF001
@@ -139,15 +140,15 @@ class RelayAuth(RequestAuthProvider):
     """Redirect requests to the relay, after the authentication that the step's code has chosen."""
 
     def get_name(self) -> str:
-        """Return the name by which the store asks for this."""
+        """Return the name of this authentication plugin."""
         return RELAY_VARIABLE
 
     def get_auth(self) -> RelayAuth:
-        """Return what changes each request."""
+        """Return the callable that redirects each request."""
         return self
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Change one request."""
+        """Redirect one request."""
         # It loads this file when it is imported.
         from mlflow.tracking.request_auth.registry import fetch_auth
 
@@ -169,7 +170,7 @@ def _host(store_uri: str) -> MlflowHostCreds:
 def _is_step_run(step: dict[str, Any], tags: list[RunTag]) -> bool:
     """Whether the code means the step's run: it logs without a run, or starts its first run without name or parent.
 
-    A run that a thread or another process starts is one of several, and gets a run of its own.
+    A run that a thread or another process starts may be one of several, and gets a run of its own.
     """
     call = _fluent_call("start_run")
     if call is None or call.f_locals.get("nested") or MLFLOW_PARENT_RUN_ID in {tag.key for tag in tags}:
@@ -183,7 +184,7 @@ def _is_step_run(step: dict[str, Any], tags: list[RunTag]) -> bool:
 
 
 def _fluent_call(function: str) -> FrameType | None:
-    """Return the call of a function of MLflow's fluent API that leads here."""
+    """Return the call of MLflow's fluent API in the current stack."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 - MLflow passes on neither `nested` nor who asks
     while frame and (frame.f_code.co_name != function or frame.f_globals.get("__name__") != "mlflow.tracking.fluent"):
         frame = frame.f_back
