@@ -1,4 +1,4 @@
-"""Escape text from users for XML and HTML, and show tables and trees in notebooks and terminals."""
+"""Text for people: escaped markup, tables and trees in notebooks and terminals, and quantities."""
 
 from __future__ import annotations
 
@@ -75,3 +75,26 @@ class Tree:
 def iso_time(seconds: float) -> str:
     """Return a time, in seconds since the epoch, in ISO format and UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as text: `0.4 s`, `12 min`, `6.2 h`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes as text: `512 B`, `1.4 MB`."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def format_count(count: int, one: str, many: str = "") -> str:
+    """Return a number of things as text, by their singular and plural (by default with an s): `1 task`, `2 tasks`."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ZenError
-from airflow_zen.lineage.savings import format_bytes
 from airflow_zen.localstack.services import request_json
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import AIRFLOW_USER, Layout, LocalStack
+from airflow_zen.markup import format_bytes
 from tests.servers.airflow_api import AirflowApi, DagRun, TaskInstance
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from airflow_zen.artifacts.version import LATEST, ArtifactVersion, validate_arti
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MaterializerNotFound, MetadataError, SettingsError
-from airflow_zen.markup import html_table, text_table
+from airflow_zen.markup import format_count, html_table, text_table
 from airflow_zen.models.model import Model
 from airflow_zen.steps.conversion import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url, map_in_parallel
@@ -287,7 +287,7 @@ def register_files(stack: Stack, uri: str, name: str) -> ArtifactRef:
     base = key.rpartition("/")[2]
     keys_by_path = {f"files/{base}{below.removeprefix(key)}": below for below in keys} or {f"files/{base}": key}
     files = _describe_files(stack, keys_by_path, uri)
-    shape = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
+    shape = format_count(len(files), "file")
     summary = {"shape": shape, "size": sum(file.size for file in files)}
     manifest = Manifest("python.path@1", "pathlib.PosixPath", files, summary=summary, at=keys_by_path)
     return stack.store.register(manifest, name)

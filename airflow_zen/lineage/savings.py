@@ -1,4 +1,4 @@
-"""Totals of DAG runs, computed from their step run records, and quantities as text."""
+"""Totals of DAG runs: reused and computed steps, and the seconds saved, from their step run records."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.markup import format_seconds
 from airflow_zen.runs.records import list_step_records, newest_record_time
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, map_in_parallel, quote_key_part
@@ -121,26 +122,3 @@ class RunTotalsReader:
         with suppress(Exception):
             self._transport.write(key, json.dumps({"records": len(keys), **asdict(totals)}, indent=1).encode())
         return totals
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration as text: `0.4 s`, `12 min`, `6.2 h`."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def format_bytes(size: float) -> str:
-    """Return a number of bytes as text: `512 B`, `1.4 MB`."""
-    if size < 1000:
-        return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 1000:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} TB"
-
-
-def format_count(count: int, what: str) -> str:
-    """Return a number of things as text, `what` with an s for several: `1 task`, `2 tasks`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

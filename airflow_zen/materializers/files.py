@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.html import (
     MAX_PREVIEW_BYTES,
@@ -74,7 +75,7 @@ class PathMaterializer(Materializer):
             text = json.dumps(modes, ensure_ascii=False, indent=1, sort_keys=True)
             (directory / MODES_FILE).write_text(text, "utf-8")
         size = sum(file.stat().st_size for file in files)
-        return {"shape": f"{len(files)} {'file' if len(files) == 1 else 'files'}", "size": size}
+        return {"shape": format_count(len(files), "file"), "size": size}
 
     def preview(self, value: Path, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show a PNG file or a text, or the names of the files."""

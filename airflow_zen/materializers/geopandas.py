@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import SaveRefused
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.tables import TableColumn, preview_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
@@ -34,8 +35,7 @@ class GeopandasMaterializer(Materializer):
         """Write `geo.json`, and the table as a part of encoding `pandas.parquet@1`."""
         require_exact_type(value, *self.types)
         parts = write_typed_json(self, _to_metadata(value), directory, GEO_FILE)
-        rows = f"{len(value)} {'geometry' if len(value) == 1 else 'geometries'}"
-        return {"shape": rows, "rows": len(value), **parts}
+        return {"shape": format_count(len(value), "geometry", "geometries"), "rows": len(value), **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame or series."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preview_page
@@ -39,7 +40,7 @@ class PlotlyMaterializer(Materializer):
         if type(value) is not Figure:
             raise SaveRefused(f"{type_name(type(value))} would come back as Figure. Return go.Figure(value).")
         parts = write_typed_json(self, _figure_properties(value), directory, FIGURE_FILE)
-        return {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}", **parts}
+        return {"shape": format_count(len(value.data), "trace"), **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the figure."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.html import heading, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, plain_table
@@ -52,7 +53,7 @@ class TfDatasetMaterializer(Materializer):
                     writer.write(_serialize(tensor))
                 count += 1
         write_typed_json(self, {"count": count, "spec": spec}, directory, METADATA_FILE)
-        return {"shape": f"{count} {'element' if count == 1 else 'elements'}", "rows": count}
+        return {"shape": format_count(count, "element"), "rows": count}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Return a dataset that reads the file while it is iterated."""

@@ -16,7 +16,7 @@ from airflow_zen.artifacts.folder import PRUNE_LOCK_KEY, ArtifactFolder, list_ar
 from airflow_zen.artifacts.leases import StoreLock, try_lock
 from airflow_zen.errors import UNREADABLE, ArtifactNotFound, PruneBusy
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
+from airflow_zen.markup import format_bytes, format_count, format_seconds
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
 from airflow_zen.pruning.mark import (
     Marker,

@@ -16,7 +16,8 @@ import msgspec
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.lineage.mlflow.encoding import short_digest, shorten
 from airflow_zen.lineage.mlflow.tags import run_name
-from airflow_zen.lineage.savings import format_bytes, last_tries
+from airflow_zen.lineage.savings import last_tries
+from airflow_zen.markup import format_bytes
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef

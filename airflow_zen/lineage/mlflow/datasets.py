@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, short_digest, shorten, shorten_name
-from airflow_zen.lineage.savings import format_bytes
+from airflow_zen.markup import format_bytes
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, histogram, top_values
 from airflow_zen.materializers.previews.html import Markup
 
@@ -38,7 +39,7 @@ def summarize_table(rows: int, columns: Iterable[tuple[Any, Any, Mapping[str, An
     """Return the summary of a table from the name, type and statistics of each column; only 500 columns are listed."""
     listed = [{"name": str(name), "type": _type_text(dtype), **known} for name, dtype, known in columns]
     count = len(listed)
-    shape = f"{rows} {'row' if rows == 1 else 'rows'} × {count} {'column' if count == 1 else 'columns'}"
+    shape = f"{format_count(rows, 'row')} × {format_count(count, 'column')}"
     summary = {"shape": shape, "rows": rows, "columns": listed[:_MAX_COLUMNS]}
     return {**summary, "columns_not_listed": count - _MAX_COLUMNS} if count > _MAX_COLUMNS else summary
 

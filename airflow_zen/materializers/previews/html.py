@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NewType
 
-from airflow_zen.markup import escape_html, escape_html_lines
+from airflow_zen.markup import escape_html, escape_html_lines, format_count
 
 Markup = NewType("Markup", str)
 """HTML made by this package, in which all text of users is escaped; plain text is a `str`."""
@@ -84,7 +84,7 @@ def truncation_note(text: str) -> Markup:
 
 def hidden_note(count: int, one: str, many: str = "") -> list[Markup]:
     """Return a note that `count` things are not shown, named by their singular and plural; nothing where all are."""
-    return [truncation_note(f"{count} more {one if count == 1 else many or f'{one}s'}")] if count > 0 else []
+    return [truncation_note(format_count(count, f"more {one}", many and f"more {many}"))] if count > 0 else []
 
 
 def heading(text: str) -> Markup:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.base import installed_version
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 
@@ -95,4 +96,4 @@ def estimator_shape(estimator: Any) -> str:
     """Return a text with the class of an estimator and the number of its features."""
     features = getattr(estimator, "n_features_in_", None)
     name = type(estimator).__qualname__
-    return name if features is None else f"{name} of {features} {'feature' if features == 1 else 'features'}"
+    return name if features is None else f"{name} of {format_count(features, 'feature')}"

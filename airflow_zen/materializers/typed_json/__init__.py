@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.hashing import HashedFile
 from airflow_zen.errors import ArtifactRefused
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import TYPED_JSON_TYPES
@@ -48,7 +49,7 @@ class TypedJsonMaterializer(Materializer):
         parts = write_typed_json(self, value, directory, TYPED_JSON_FILE)
         if not isinstance(value, list | tuple | set | frozenset | dict):
             return parts
-        return {"shape": f"{len(value)} {'item' if len(value) == 1 else 'items'}", **parts}
+        return {"shape": format_count(len(value), "item"), **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read `value.json`; `wanted` is where classes are looked up first, and the type of the parts."""

@@ -1,8 +1,8 @@
-"""Promises of `airflow_zen.lineage.savings`."""
+"""Promises of `airflow_zen.markup`."""
 
 import pytest
 
-from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
+from airflow_zen.markup import format_bytes, format_count, format_seconds
 
 
 @pytest.mark.parametrize(
