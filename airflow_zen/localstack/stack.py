@@ -91,12 +91,12 @@ def stop_local_stack(directory: Path, echo: Callable[[str], None] = print) -> No
             echo(f"Stopped {', '.join(stack.processes)}." if stack.processes else "Nothing was up.")
 
 
-def first_dag(layout: Layout, timeout: float = 60) -> str:
-    """Return the id of the first DAG in the alphabet that is parsed and not paused; empty if none is after `timeout` seconds.
+def first_dag(layout: Layout) -> str:
+    """Return the id of the first DAG in the alphabet that is parsed and not paused; empty after 60 seconds without one.
 
     Return at once if the DAGs folder contains no Python file, or if a file cannot be imported.
     """
-    deadline, headers = time.monotonic() + timeout, dict[str, str]()
+    deadline, headers = time.monotonic() + 60, dict[str, str]()
     while any(layout.dags.rglob("*.py")) and time.monotonic() < deadline:
         try:
             if not headers:

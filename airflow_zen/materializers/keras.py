@@ -91,7 +91,8 @@ def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
 
     Raises `SaveRefused` if the loaded model differs.
     """
-    written, state = directory / MODEL_FILE, {**_policy_state(model), **_optimizer_state(model)}
+    policy = {} if model.dtype_policy.name == "float32" else {"policy": model.dtype_policy.name}
+    written, state = directory / MODEL_FILE, {**policy, **_optimizer_state(model)}
     try:
         model.save(written)
         loaded = _read_keras_file(written, state)
@@ -151,10 +152,6 @@ def _record_definitions(path: Path) -> None:
             found = getattr(sys.modules.get(node.get("module") or ""), str(name), None)
         if isinstance(found, type | FunctionType):
             record_definition(found)
-
-
-def _policy_state(model: Any) -> dict[str, Any]:
-    return {} if model.dtype_policy.name == "float32" else {"policy": model.dtype_policy.name}
 
 
 def _optimizer_state(model: Any) -> dict[str, Any]:

@@ -80,12 +80,12 @@ class TrackingServer:
         )
 
     @classmethod
-    def from_environment(cls, uri: str, environment: Mapping[str, str], ui: str = "") -> TrackingServer:
+    def from_environment(cls, uri: str, environment: Mapping[str, str]) -> TrackingServer:
         """Return a server with the credentials in the variables that MLflow documents for its client."""
         values = {name: environment[variable] for name, variable in _VARIABLES.items() if variable in environment}
         values.setdefault("ca_bundle", environment.get("REQUESTS_CA_BUNDLE", ""))
         verify_tls = environment.get(_INSECURE_TLS, "").lower() not in {"true", "1"}
-        return cls(uri=uri, ui=ui, verify_tls=verify_tls, **values)
+        return cls(uri=uri, verify_tls=verify_tls, **values)
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which MLflow's client reaches the same server; they contain secrets."""

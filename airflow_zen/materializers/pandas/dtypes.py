@@ -253,12 +253,8 @@ def timezone_from_metadata(metadata: Any) -> tzinfo | None:
     return cast("tzinfo", pytz.timezone(metadata["pytz"]))
 
 
-def _datetimetz_to_arrow(values: Any) -> ArrowColumn:
-    """Store instants as UTC under the name of their zone, for other readers; the exact zone is metadata."""
-    return ArrowColumn(values, _utc_timestamps, {"as": "datetimetz", "tz": timezone_metadata(values.tz)})
-
-
 def _utc_timestamps(values: Any) -> pa.Array:
+    """Return instants as UTC under the name of their zone, for other readers; the exact zone is metadata."""
     naive = pa.array(values.tz_convert(None).to_numpy(), from_pandas=True)
     return naive.cast(pa.timestamp(values.unit, _arrow_timezone_name(values.tz)))
 
@@ -327,7 +323,9 @@ def arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None, 
 
 CONVERTERS: dict[type, Callable[[Any], ArrowColumn]] = {
     pd.StringDtype: _string_to_arrow,
-    pd.DatetimeTZDtype: _datetimetz_to_arrow,
+    pd.DatetimeTZDtype: lambda values: ArrowColumn(
+        values, _utc_timestamps, {"as": "datetimetz", "tz": timezone_metadata(values.tz)}
+    ),
     pd.PeriodDtype: _period_to_arrow,
     pd.ArrowDtype: _arrow_backed_to_arrow,
     **dict.fromkeys(

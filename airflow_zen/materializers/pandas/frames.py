@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -94,14 +93,9 @@ def _map_columns(columns: Mapping[str, T], function: Callable[[T], R]) -> dict[s
         for name, column in columns.items():
             found[name] = function(column)
     except LocatedError:
-        with _located_column(name):
+        with located("index" if name.startswith("__index_level_") else f"column {name!r}"):
             raise
     return found
-
-
-def _located_column(name: str) -> AbstractContextManager[None]:
-    """Name a column in errors about its values."""
-    return located("index" if name.startswith("__index_level_") else f"column {name!r}")
 
 
 def save_pandas_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:

@@ -15,24 +15,25 @@ MAX_TOP_VALUES = 4
 MAX_POINTS, MAX_LINES = 300, 8
 
 _CHART_WIDTH, _CHART_HEIGHT, _ROW_HEIGHT = 150.0, 44.0, 14
+_BAR_CHART_WIDTH = 620
 _PLOT_WIDTH, _PLOT_HEIGHT = 460.0, 300.0
 _PLOT_LEFT, _PLOT_TOP, _PLOT_BOTTOM = 56.0, 8.0, 34.0
 _LINE_COLORS = ("#2b62a8", "#d98b1f", "#2e9e5b", "#d64545", "#8a63d2", "#18a2b8", "#8c6d46", "#5b6b7b")
 
 
-def bar_chart(rows: Sequence[tuple[str, float]], width: int = 620) -> Markup:
+def bar_chart(rows: Sequence[tuple[str, float]]) -> Markup:
     """Draw named, non-negative numbers as long bars, one below the other."""
     most = max((number for _, number in rows), default=0.0) or 1.0
     bars = []
     for at, (name, number) in enumerate(rows):
-        length, top = max(0.0, number) / most * (width - 290), at * 20
+        length, top = max(0.0, number) / most * (_BAR_CHART_WIDTH - 290), at * 20
         bars.append(
             f'<text x="190" y="{top + 14}" text-anchor="end">{escape_html(truncate(name, 30))}</text>'
             f'<rect class="bar" x="198" y="{top + 4}" width="{length:.1f}" height="13">'
             f"<title>{escape_html(name[:500])}: {number:.6g}</title></rect>"
             f'<text x="{202 + length:.1f}" y="{top + 14}">{number:.4g}</text>'
         )
-    return svg(width, len(rows) * 20 + 6, *bars)
+    return svg(_BAR_CHART_WIDTH, len(rows) * 20 + 6, *bars)
 
 
 def histogram(low: str, high: str, counts: Sequence[int]) -> Markup:

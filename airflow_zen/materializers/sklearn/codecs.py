@@ -15,7 +15,7 @@ import numpy as np
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused, ZenError
 from airflow_zen.materializers.sklearn.trust import class_name, function_name, load_class, load_function
-from airflow_zen.materializers.typed_json.codec import Codec, Json, field_codec
+from airflow_zen.materializers.typed_json.codec import Codec, Json, field_codec, path_codec
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder
@@ -101,10 +101,6 @@ def _decode_partial(node: Mapping[str, Json], decoder: Decoder) -> Any:
     return functools.partial(function, *decoder.decode(node["arguments"]), **decoder.decode(node["keywords"]))
 
 
-def _encode_path(value: pathlib.PurePath, _: Encoder) -> Mapping[str, Json]:
-    return {"class": type(value).__name__, "path": str(value)}
-
-
 def _encode_distribution(value: Any, encoder: Encoder) -> Mapping[str, Json]:
     name = value.dist.name
     if type(getattr(sys.modules["scipy.stats"], name, None)) is not type(value.dist):
@@ -128,7 +124,7 @@ _FUNCTION = Codec(
     "function", lambda value, _: {"name": function_name(value)}, lambda node, of: load_function(node["name"], of.wanted)
 )
 _METHOD = Codec("method", _encode_method, _decode_method)
-_PATH = Codec("path", _encode_path, lambda node, _: _PATHS.get(node["class"], pathlib.Path)(node["path"]))
+_PATH = path_codec("path", _PATHS)
 _DISTRIBUTION = Codec("scipy.frozen", _encode_distribution, _decode_distribution)
 _CODECS: dict[type, Codec] = {
     MethodType: _METHOD,

@@ -19,7 +19,7 @@ from torch.torch_version import TorchVersion
 from airflow_zen.errors import ArtifactRefused, LocatedError, SaveRefused
 from airflow_zen.materializers.project_code import is_project_module
 from airflow_zen.materializers.torch.state import check_storable
-from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec
+from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec, path_codec
 from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, NestedValues
 from airflow_zen.type_names import base_names, class_reference, module_name, record_definition, type_name
 
@@ -227,10 +227,6 @@ def _encode_function(value: Any, encoder: Any) -> Mapping[str, Json]:
     return {"name": callable_name(value, encoder.owners)}
 
 
-def _decode_function(node: Mapping[str, Json], decoder: Any) -> Any:
-    return require_callable(node["name"], decoder.owners)
-
-
 def callable_name(found: Any, owners: Iterable[type]) -> str:
     """Return the name of a function or class; raise `SaveRefused` for one that `find_callable` would not find.
 
@@ -343,10 +339,6 @@ def _decode_attribute_dict(node: Mapping[str, Json], decoder: Decoder) -> Any:
     return cls({key: decoder.decode(item) for key, item in node["pairs"]})
 
 
-def _encode_generator(value: torch.Generator, encoder: Encoder) -> Mapping[str, Json]:
-    return {"device": str(value.device), "state": encoder.encode(value.get_state())}
-
-
 def _decode_generator(node: Mapping[str, Json], decoder: Decoder) -> torch.Generator:
     generator = torch.Generator(node["device"])
     generator.set_state(decoder.decode(node["state"]))
@@ -368,24 +360,21 @@ _PATHS: Mapping[str, type[PurePath]] = {
     cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
 }
 
-
-def _encode_path(value: Any, encoder: Encoder) -> Mapping[str, Json]:
-    return {"class": type(value).__name__, "path": str(value)}
-
-
-def _decode_path(node: Mapping[str, Json], decoder: Decoder) -> PurePath:
-    return _PATHS[node["class"]](node["path"])
-
-
-_PATH = Codec("torch.path", _encode_path, _decode_path)
-_FUNCTION = Codec("torch.function", _encode_function, _decode_function)
+_PATH = path_codec("torch.path", _PATHS)
+_FUNCTION = Codec(
+    "torch.function", _encode_function, lambda node, decoder: require_callable(node["name"], decoder.owners)
+)
 _ATTRIBUTE_DICT = Codec("torch.attributedict", _encode_attribute_dict, _decode_attribute_dict)
 _CODECS: dict[type, Codec] = {
     torch.Size: field_codec("torch.size", "of", list, torch.Size),
     torch.dtype: _name_codec("torch.dtype", torch.dtype),
     torch.memory_format: _name_codec("torch.memory_format", torch.memory_format),
     torch.device: field_codec("torch.device", "name", str, torch.device),
-    torch.Generator: Codec("torch.generator", _encode_generator, _decode_generator),
+    torch.Generator: Codec(
+        "torch.generator",
+        lambda value, encoder: {"device": str(value.device), "state": encoder.encode(value.get_state())},
+        _decode_generator,
+    ),
     TorchVersion: field_codec("torch.version", "text", str, TorchVersion),
     logging.Logger: field_codec("torch.logger", "name", lambda logger: logger.name, logging.getLogger),
     FunctionType: _FUNCTION,

@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -48,6 +49,15 @@ class Codec(msgspec.Struct, frozen=True):
 def field_codec(tag: str, name: str, write: Callable[[Any], Json], read: Callable[[Any], Any]) -> Codec:
     """Return the codec of a value that is one JSON field."""
     return Codec(tag, lambda value, _: {name: write(value)}, lambda node, _: read(node[name]))
+
+
+def path_codec(tag: str, classes: Mapping[str, type[PurePath]]) -> Codec:
+    """Return the codec of paths; `classes` are those that are read, by name, any other is read as `pathlib.Path`."""
+    return Codec(
+        tag,
+        lambda value, _: {"class": type(value).__name__, "path": str(value)},
+        lambda node, _: classes.get(node["class"], Path)(node["path"]),
+    )
 
 
 def wall_clock_codec(tag: str, cls: Any) -> Codec:
