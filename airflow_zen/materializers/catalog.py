@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 _PACKAGE = "airflow_zen.materializers"
 
-MEMBERS_PREVIEW = f"{_PACKAGE}.typed_json.members:MembersPreview"
+MEMBERS_PREVIEW = f"{_PACKAGE}.typed_json.member_previews:MembersPreview"
 
 _TYPED_JSON_NAMES = {
     "builtins": "NoneType bool int float complex str bytes bytearray list tuple dict set frozenset range slice",

@@ -247,7 +247,7 @@ def _are_same_bits(one: Any, other: Any) -> bool:
 
 def _check_storable(model: Any) -> None:
     """Raise `SaveRefused` for weights of several dtypes or without values, and for hooks."""
-    from airflow_zen.materializers.torch.state import check_storable
+    from airflow_zen.materializers.torch.tensors import check_storable
 
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
         with located(name):

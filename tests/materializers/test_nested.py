@@ -21,7 +21,7 @@ from airflow_zen.materializers.evaluation import ClassificationEvaluation
 from airflow_zen.materializers.pandas import PandasMaterializer
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import HTMLString
-from airflow_zen.materializers.typed_json.members import NestedWalker
+from airflow_zen.materializers.typed_json.member_previews import NestedWalker
 from airflow_zen.type_names import type_name
 from tests.materializers import library_values
 from tests.materializers import records as r

@@ -35,14 +35,14 @@ class TensorMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.torch.state import write_tensors
+        from airflow_zen.materializers.torch.tensors import write_tensors
 
         write_typed_json(self, {"tensors": write_tensors({"tensor": value}, directory)}, directory, METADATA_FILE)
         return {"shape": f"{tuple(value.shape)} {value.dtype}", "dtype": str(value.dtype)}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the tensor."""
-        from airflow_zen.materializers.torch.state import read_tensors
+        from airflow_zen.materializers.torch.tensors import read_tensors
 
         return read_tensors(read_typed_json(self, directory, METADATA_FILE)["tensors"], directory)["tensor"]
 
@@ -72,7 +72,7 @@ class StateDictMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.torch.state import write_tensors
+        from airflow_zen.materializers.torch.tensors import write_tensors
 
         tensors, versions = write_tensors(value, directory), getattr(value, "_metadata", None)
         metadata = {"class": type(value).__qualname__, "tensors": tensors, "metadata": versions}
@@ -81,7 +81,7 @@ class StateDictMaterializer(Materializer):
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dict, in its order."""
-        from airflow_zen.materializers.torch.state import read_tensors
+        from airflow_zen.materializers.torch.tensors import read_tensors
 
         metadata = read_typed_json(self, directory, METADATA_FILE)
         state: Any = _DICTS[metadata["class"]](read_tensors(metadata["tensors"], directory))
@@ -110,7 +110,7 @@ class ModuleMaterializer(Materializer):
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `module.json`, `tensors.safetensors` and `tensors.json`."""
         from airflow_zen.materializers.torch.modules import ModuleEncoder, ModuleParts
-        from airflow_zen.materializers.torch.state import write_tensors
+        from airflow_zen.materializers.torch.tensors import write_tensors
         from airflow_zen.materializers.typed_json.encoding import canonical_json
 
         parts = ModuleParts(self.registry, directory)
@@ -126,7 +126,7 @@ class ModuleMaterializer(Materializer):
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the module, in the mode it was in."""
         from airflow_zen.materializers.torch.modules import ModuleDecoder
-        from airflow_zen.materializers.torch.state import read_tensors
+        from airflow_zen.materializers.torch.tensors import read_tensors
 
         metadata = read_typed_json(self, directory, METADATA_FILE)
         module = json.loads((directory / MODULE_FILE).read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from torch.torch_version import TorchVersion
 
 from airflow_zen.errors import ArtifactRefused, LocatedError, SaveRefused
 from airflow_zen.materializers.project_code import is_project_module
-from airflow_zen.materializers.torch.state import check_storable
+from airflow_zen.materializers.torch.tensors import check_storable
 from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec, path_codec
 from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, NestedValues
 from airflow_zen.type_names import base_names, class_reference, module_name, record_definition, type_name
@@ -227,6 +227,10 @@ def _encode_function(value: Any, encoder: Any) -> Mapping[str, Json]:
     return {"name": callable_name(value, encoder.owners)}
 
 
+def _decode_function(node: Mapping[str, Json], decoder: Any) -> Any:
+    return require_callable(node["name"], decoder.owners)
+
+
 def callable_name(found: Any, owners: Iterable[type]) -> str:
     """Return the name of a function or class; raise `SaveRefused` for one that `find_callable` would not find.
 
@@ -361,9 +365,7 @@ _PATHS: Mapping[str, type[PurePath]] = {
 }
 
 _PATH = path_codec("torch.path", _PATHS)
-_FUNCTION = Codec(
-    "torch.function", _encode_function, lambda node, decoder: require_callable(node["name"], decoder.owners)
-)
+_FUNCTION = Codec("torch.function", _encode_function, _decode_function)
 _ATTRIBUTE_DICT = Codec("torch.attributedict", _encode_attribute_dict, _decode_attribute_dict)
 _CODECS: dict[type, Codec] = {
     torch.Size: field_codec("torch.size", "of", list, torch.Size),
