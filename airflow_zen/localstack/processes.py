@@ -58,7 +58,7 @@ def stop_processes(
     """
     mains = [psutil.Process(process.pid) for process in processes if process.is_running()]
     kept = _with_descendants(psutil.Process(process.pid) for process in keep if process.is_running())
-    # A command with the stack's environment has the mark too, and so has its shell.
+    # A command with the stack's environment, and its shell, have the mark too.
     kept |= {psutil.Process(), *psutil.Process().parents()}
     family = {*_with_descendants(mains), *find_marked_processes(mark)} - kept
     _signal_and_wait(mains, signal.SIGTERM, grace)

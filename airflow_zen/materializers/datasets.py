@@ -122,7 +122,7 @@ def _complete_state(folder: Path, dataset: Any) -> None:
     digest = hashlib.sha256()
     for file in state["_data_files"]:
         digest.update((folder / file["filename"]).read_bytes())
-    # The library's own fingerprint may be that of the moment.
+    # The library's own fingerprint may depend on the time.
     state[_FINGERPRINT_KEY] = digest.hexdigest()[:16]
     (folder / _STATE_FILE).write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
 

@@ -29,7 +29,7 @@ _WAY_OUT = (
 _POLICY_LOCK = Lock()
 _SHARED_OBJECT_ID = re.compile(rb'"shared_object_id": (\d+)')
 _MISSING = object()
-# What Keras notes of training and of quantization; names are in its file, but those of layers inside a layer.
+# State of training and of quantization; the file has the names, except those of layers inside a layer.
 _NOTES = frozenset(
     {
         "history",

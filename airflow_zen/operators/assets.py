@@ -80,12 +80,12 @@ def emit_asset_events(
     *,
     stack_overridden: bool,
 ) -> None:
-    """Keep the outlets that get an event, and describe the new content in it.
+    """Remove the outlets that get no event, and describe the new content in the events of the others.
 
-    A named output gets an event when its content is new under its name, any other outlet when the step was computed.
-    With `stack_overridden` named outputs get none, because nothing is new in the step's own stack. In the DAG run of a
-    partition every outlet gets one, because its consumers wait for each partition, whatever its content; but an output in
-    quarantine has none.
+    A named output gets an event if its content is new under its name, any other outlet if the step was computed. With
+    `stack_overridden` named outputs get none, because nothing is new in the step's own stack. In the DAG run of a
+    partition every outlet gets an event, because consumers wait for each partition; an output in quarantine never gets
+    one.
     """
     is_partition = getattr(context["dag_run"], "partition_key", None) is not None
     own_outputs = {asset_of(name, operator.stack).uri: output for output, name in artifact_names.items()}
@@ -109,7 +109,7 @@ def emit_asset_events(
 
 
 def _describe_content(run: StepRun, output: str, stack: Stack) -> dict[str, Any]:
-    """Return the extras of the event for a named output; `rows` only of what has rows."""
+    """Return the extras of the event for a named output; `rows` only if the content has rows."""
     ref, recorded = run.outputs[output], run.versions.get(output)
     # The record of a reused result has no summaries.
     summary = run.summaries[ref.digest] if ref.digest in run.summaries else stack.store.manifest(ref).summary

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Skipping(SkipMixin):
-    """Airflow's own skipping, for a task that is no subclass of it."""
+    """Airflow's own skipping, for a task whose operator does not derive from it."""
 
     task_id = ""
 
@@ -31,9 +31,9 @@ def skip_downstream(
     failed: Sequence[FailedReport],
     result: Any,
 ) -> None:
-    """Skip tasks as the failed reports of a step declare; where none has failed, those that a failure would follow.
+    """Skip the tasks that failed reports declare; if none failed, those that run only after a failure.
 
-    `result` is what the task returns: Airflow stores no result of a task that skips others, so that it is pushed before.
+    `result` is what the task returns: Airflow stores no result of a task that skips others, so it is pushed first.
     """
     actions = [report.action for report in failed]
     branches = [each for each in map(step.failure_action, outputs) if isinstance(each, tuple)]
@@ -52,7 +52,7 @@ def skip_downstream(
 
 
 def push_result(operator: MLStepOperator, context: Any, result: Any) -> None:
-    """Push what a task that will not return it has to return."""
+    """Push the result of a task that does not return it."""
     if result is None or not operator.do_xcom_push:
         return
     for key, value in result.items() if operator.multiple_outputs else ():
@@ -61,7 +61,7 @@ def push_result(operator: MLStepOperator, context: Any, result: Any) -> None:
 
 
 def _known_tasks(operator: MLStepOperator, task_ids: Iterable[str]) -> list[str]:
-    """Return ids of tasks; one without the prefix of the step's task group is a task of that group."""
+    """Return task ids of the DAG; an id may lack the prefix of the step's task group."""
     known = set(operator.dag.task_ids)
     group = operator.task_id.removesuffix(str(operator.label))
     return [task_id if task_id in known else f"{group}{task_id}" for task_id in sorted(task_ids)]

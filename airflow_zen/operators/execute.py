@@ -91,7 +91,7 @@ def push_failed_result(operator: MLStepOperator, step: Step, context: Any, error
 
 
 def _run_or_defer(step: Step, arguments: Arguments, stack: Stack, run: StepRun, run_hooks: _TaskRunHooks) -> StepRun:
-    """Run the step, or defer the task while the step runs elsewhere; what a resumed step leaves there is ended."""
+    """Run the step, or defer the task while the step runs elsewhere; stop what a resumed step has left there."""
     operator = run_hooks.operator
     try:
         return run_step(step, arguments, stack, run, run_hooks)
@@ -106,7 +106,7 @@ def _run_or_defer(step: Step, arguments: Arguments, stack: Stack, run: StepRun, 
 
 
 def resolve_step(operator: MLStepOperator, context: Any, settings: Settings) -> Step:
-    """Return the operator's step with what the deployment and the DAG run decide about it."""
+    """Return the operator's step with the settings of the deployment and of the DAG run."""
     runtime = resolve_runtime(context["dag_run"].conf, operator.runtime, settings)
     return replace(operator.step.with_cache_defaults(settings.cache_defaults), runtime=runtime)
 
@@ -161,7 +161,7 @@ def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why
 
 
 def _dag_run_parameters(operator: MLStepOperator, context: Any) -> dict[str, Any]:
-    """Return the values of the DAG's params, and what else its run was triggered with as `conf.<name>`."""
+    """Return the values of the DAG's params, and the rest of the run's conf as `conf.<name>`."""
     declared, values = operator.dag.params, context.get("params") or {}
     params = {name: values[name] for name in declared if name in values}
     conf = {f"conf.{name}": value for name, value in (context["dag_run"].conf or {}).items() if name not in params}
@@ -171,7 +171,7 @@ def _dag_run_parameters(operator: MLStepOperator, context: Any) -> dict[str, Any
 def resolve_cache_mode(
     operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords
 ) -> tuple[CacheState, str]:
-    """Return how the step may use the cache, and why not; the run's conf precedes the step, the step the deployment."""
+    """Return the step's use of the cache, and the reason. The run's conf takes precedence, then the step's option."""
     zen = zen_conf(context["dag_run"].conf)
     requested, recomputed = zen.get("cache"), zen.get("recompute")
     if requested is False:
@@ -226,7 +226,7 @@ class _TaskRunHooks(RunHooks):
         add_links(operator, {})
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
-        """Refuse inputs of another stack, and report the others to Airflow."""
+        """Raise an error for inputs of another stack; report the others to Airflow."""
         check_inputs_in_stack(inputs, self.settings, f"step {self.operator.task_id!r}")
         report_lineage("add_input_asset", self.operator, inputs.values())
 
@@ -243,7 +243,7 @@ class _TaskRunHooks(RunHooks):
         return True
 
     def on_failed_checks(self, failed: Sequence[FailedReport]) -> None:
-        """Keep the failed reports until the task has its result."""
+        """Store the failed reports until the task has a result."""
         self.failed = failed
 
     def has_reports(self, step: Step, run: StepRun) -> bool:
@@ -281,7 +281,7 @@ class _TaskRunHooks(RunHooks):
 
 
 def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[str, ArtifactRef]:
-    """Return the artifact whose dict a mapped task has as keyword arguments, an input whose values are parameters."""
+    """Return the artifact whose dict a mapped task gets as keyword arguments; it is an input, its values parameters."""
     mapped = getattr(operator.dag.get_task(operator.task_id), "op_kwargs_expand_input", None)
     value = getattr(mapped, "value", None)
     if not isinstance(value, MapXComArg) or value.callables[-1] is not load_keyword_arguments:

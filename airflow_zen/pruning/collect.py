@@ -215,7 +215,7 @@ class _Prune:
             digest, since = folder.digest, noted.get(folder.digest, now)
             if folder.objects and (digest in self._referrers or folder.modified > self._grace_cutoff):
                 self._report.add_retained(folder.size, self._referrers.of(digest))
-                # Of a prune that was killed.
+                # Marks of a prune that was killed.
                 self._delete(folder.prune_marks, "Deleting marks")
             elif folder.manifest is None:
                 self._report.leftovers.add(folder.size)

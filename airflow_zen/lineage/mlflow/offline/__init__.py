@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# While a step's function runs this names the server, and the relay that stands before it.
+# While a step's function runs this names the server, and the relay in front of it.
 RELAY_VARIABLE = "AIRFLOW_ZEN_MLFLOW_RELAY"
 
 # The step's run and experiment, and the process that the step runs in, as JSON.

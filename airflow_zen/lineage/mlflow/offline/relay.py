@@ -43,9 +43,9 @@ _LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tag
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 # The server, a gateway or the credentials are at fault, and not the request.
 _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 502, 503, 504})
-# Only the server can store files at such an address; while it is away the outbox does.
+# Only the server can store files at such an address; while it is unavailable, the outbox stores them.
 _STORED_BY_SERVER = frozenset({"mlflow-artifacts", "http", "https"})
-# A server that takes this long is taken to be away: a step may log thousands of times.
+# A server that takes longer is treated as unavailable: a step may log thousands of times.
 _SLOW_SECONDS = 3.0
 # Bytes of a request's first line, and seconds to wait for it: anyone on the host may send it.
 _LONGEST_LINE, _FIRST_LINE_SECONDS = 65536, 10.0
