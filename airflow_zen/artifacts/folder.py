@@ -27,6 +27,7 @@ from airflow_zen.artifacts.ref import (
     verify_in_place,
 )
 from airflow_zen.errors import ArtifactCorrupt, ZenError
+from airflow_zen.json_records import convert_record
 from airflow_zen.transports.base import ObjectInfo, Transport, run_in_parallel
 
 log = logging.getLogger("airflow_zen.artifacts")
@@ -116,7 +117,7 @@ class Manifest(msgspec.Struct, frozen=True, dict=True):
             files = tuple(
                 ArtifactFile(f["path"], f["size"], f["hash" if "hash" in f else "sha256"]) for f in document["files"]
             )
-            return msgspec.convert({**document, "files": files}, cls)
+            return convert_record({**document, "files": files}, cls)
 
         manifest = decode_document(
             text, f"The manifest of artifact {digest[:12]}", _READABLE_FORMATS, decode, REPAIR_ADVICE

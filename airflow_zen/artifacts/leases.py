@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
+from airflow_zen.json_records import decode_record
 
 if TYPE_CHECKING:
     from airflow_zen.transports.base import Transport
@@ -88,7 +89,7 @@ class LeaseRecords(msgspec.Struct, frozen=True):
     def read(self, number: int) -> LeaseRecord | None:
         """Return the record of a number; an unreadable one is an empty record."""
         try:
-            return msgspec.json.decode(self.transport.read(self._key(number)), type=LeaseRecord)
+            return decode_record(self.transport.read(self._key(number)), LeaseRecord)
         except ArtifactNotFound:
             return None
         except msgspec.DecodeError:

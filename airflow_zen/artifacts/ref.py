@@ -14,6 +14,7 @@ import msgspec
 
 from airflow_zen.artifacts.hashing import FILE_HASH, file_hash, hash_hex
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
+from airflow_zen.json_records import convert_record
 
 REF_MARKER = "__airflow_zen__"
 REF_WIRE_VERSION = 2
@@ -179,7 +180,7 @@ class ArtifactRef:
             )
         try:
             files = tuple(ArtifactFile(path, int(size), text) for path, size, text in wire.get("files", ()))
-            ref = msgspec.convert({**wire, "files": files}, cls)
+            ref = convert_record({**wire, "files": files}, cls)
         except UNREADABLE as error:
             raise ArtifactRefused(f"Malformed artifact ref {dict(wire)!r}: {error}.") from error
         if not _DIGEST_PATTERN.fullmatch(ref.digest):

@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef, decode_document, encode_document
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
+from airflow_zen.json_records import convert_record
 
 FORMAT_VERSION = 1
 LATEST = "latest"
@@ -55,7 +56,7 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
         """Return the version of a document; raise `ArtifactRefused` for a newer format, `ArtifactCorrupt` for damage."""
 
         def decode(document: dict[str, Any]) -> ArtifactVersion:
-            return msgspec.convert({**document, "ref": ArtifactRef.from_wire(document["ref"])}, cls)
+            return convert_record({**document, "ref": ArtifactRef.from_wire(document["ref"])}, cls)
 
         return decode_document(text, key, (FORMAT_VERSION,), decode)
 

@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from airflow_zen.artifacts.leases import Lease, LeaseStore, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import UNREADABLE, ArtifactNotFound, ArtifactRefused
+from airflow_zen.json_records import convert_record, decode_record
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
 from airflow_zen.transports.base import Transport, quote_key_part
 
@@ -60,7 +61,7 @@ class CacheEntry(msgspec.Struct, frozen=True):
         if document.get("airflow_zen") != FORMAT_VERSION:
             raise ValueError(f"cache entry of format {document.get('airflow_zen')!r}")
         outputs = {name: ArtifactRef.from_wire(wire) for name, wire in document["outputs"].items()}
-        return msgspec.convert({**document, "outputs": outputs}, cls)
+        return convert_record({**document, "outputs": outputs}, cls)
 
 
 class StepCache:
@@ -156,7 +157,7 @@ class KeyHistory:
     def recent_records(self, dag_id: str, task_id: str) -> list[KeyRecord]:
         """Return a task's latest keys, the newest first; empty when they cannot be read."""
         try:
-            return msgspec.json.decode(self._transport.read(_history_key(dag_id, task_id)), type=list[KeyRecord])
+            return decode_record(self._transport.read(_history_key(dag_id, task_id)), list[KeyRecord])
         except (ArtifactNotFound, *UNREADABLE):
             return []
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound
+from airflow_zen.json_records import convert_record, decode_record
 from airflow_zen.runs.redaction import DEFAULT_REDACTOR, Redactor
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, SuspendedRun
 from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
@@ -139,7 +140,7 @@ class StepRunRecords:
         """Read the DAG runs whose end MLflow does not show yet."""
         for key in list(self._transport.list(_ENDED)):
             try:
-                yield msgspec.json.decode(self._transport.read(key), type=FinishedDagRun)
+                yield decode_record(self._transport.read(key), FinishedDagRun)
             except ArtifactNotFound:
                 continue
             except UNREADABLE as error:
@@ -182,7 +183,7 @@ class StepRunRecords:
 
         try:
             document = json.loads(self._transport.read(key))
-            lease = msgspec.convert(document["lease"], SuspendedLease | None)
+            lease = convert_record(document["lease"], SuspendedLease) if document["lease"] else None
             return SuspendedRun(StepRun.from_json(document["run"]), document["lineage"], lease)
         except ArtifactNotFound:
             return None

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import RecordedVersion
+from airflow_zen.json_records import convert_record
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import SuspendedLease
@@ -144,7 +145,7 @@ class StepRun(msgspec.Struct, frozen=True):
             kind: {name: ArtifactRef.from_wire(wire) for name, wire in document[kind].items()}
             for kind in ("inputs", "outputs")
         }
-        return msgspec.convert({**document, **refs}, cls)
+        return convert_record({**document, **refs}, cls)
 
 
 class SuspendedRun(msgspec.Struct, frozen=True):

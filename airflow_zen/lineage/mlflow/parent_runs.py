@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
+from airflow_zen.json_records import decode_record
 from airflow_zen.lineage.mlflow.encoding import MAX_RUN_NAME, key_values, shorten, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.tags import experiment_location, experiment_name, parent_filter, parent_tags
@@ -171,7 +172,7 @@ class ParentRuns:
 
     def _read_claim(self, claim: str) -> ParentRun | None:
         try:
-            return msgspec.json.decode(self._transport.read(claim), type=ParentRun)
+            return decode_record(self._transport.read(claim), ParentRun)
         except ArtifactNotFound:
             return None
 
