@@ -117,7 +117,7 @@ def env(args: Any) -> None:
 
 @command(
     "stack logs",
-    argument("part", "The service, such as scheduler (default: all)", nargs="?"),
+    argument("service", "The service, such as scheduler (default: all)", nargs="?"),
     argument("--follow", "Print new lines as they are written", action="store_true"),
     argument("--lines", "Number of lines of each log", type=int, default=20),
     _DIRECTORY,
@@ -127,11 +127,15 @@ def env(args: Any) -> None:
 def logs(args: Any) -> None:
     """Show the logs of a stack."""
     if args.compose:
-        options = (f"--tail={args.lines}", *(["--follow"] if args.follow else []), *([args.part] if args.part else []))
+        options = (
+            f"--tail={args.lines}",
+            *(["--follow"] if args.follow else []),
+            *([args.service] if args.service else []),
+        )
         _run_compose(args.file, "logs", *options)
         return
     stack = _read_stack(args.directory)
-    files = _log_files(Path(args.directory), args.part)
+    files = _log_files(Path(args.directory), args.service)
     _warn_about_crashes(stack)
     for name, file in files.items():
         if len(files) > 1:
@@ -219,8 +223,12 @@ def _service_rows(stack: LocalStack) -> list[dict[str, Any]]:
     urls = {"api-server": layout.airflow_url, "mlflow": layout.mlflow_url, "s3": layout.s3_url}
     return [
         {
-            "part": service.name,
-            "state": "up" if (process := running.get(service.name)) else "died" if service.name in crashed else "down",
+            "service": service.name,
+            "state": "up"
+            if (process := running.get(service.name))
+            else "crashed"
+            if service.name in crashed
+            else "down",
             "pid": process.pid if process else "",
             "address": urls.get(service.name, "") if process else "",
             "log": str(layout.log(service.name)),
@@ -233,8 +241,8 @@ def _warn_about_crashes(stack: LocalStack) -> None:
     """Print on stderr the services that ended without `down`, and how to start them again."""
     if crashed := stack.crashed_services():
         print(
-            f"{', '.join(crashed)} died. `airflow zen stack up local`, with the options of the first start, starts the dead "
-            f"services again and leaves the others alone; see {stack.layout.log('<part>')} for the reason.",
+            f"{', '.join(crashed)} crashed. `airflow zen stack up local`, with the options of the first start, starts "
+            f"them again and leaves the others alone; see {stack.layout.log('<service>')} for the reason.",
             file=sys.stderr,
         )
 

@@ -61,7 +61,7 @@ def report_findings(findings: Iterable[Finding], stage: str, output: str) -> Non
             found.append(finding)
             on_progress(Progress(stage, len(found), note=finding.check))
     if output == "table":
-        print_rows([{"check": f.check, "state": f.state, "what was seen": f.detail} for f in found], output)
+        print_rows([{"check": f.check, "state": f.state, "detail": f.detail} for f in found], output)
         for finding in filter(attrgetter("remedy"), found):
             print(f"{finding.check}: {finding.remedy}")
     else:

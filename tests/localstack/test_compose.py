@@ -31,7 +31,7 @@ def docker(tmp_path, monkeypatch):
 
 
 def arguments(**options):
-    defaults = {"kind": "compose", "file": None, "output": "table", "compose": True, "part": None, "follow": False}
+    defaults = {"kind": "compose", "file": None, "output": "table", "compose": True, "service": None, "follow": False}
     return Namespace(**{**defaults, "lines": 20, "verbose": False, **options})
 
 
@@ -39,7 +39,7 @@ def test_calls_docker_compose(docker):
     """Each command calls Docker's compose with the file of this repository."""
     stack_up.up.func(arguments())
     stack_up.status.func(arguments())
-    stack_up.logs.func(arguments(part="scheduler", follow=True, lines=5))
+    stack_up.logs.func(arguments(service="scheduler", follow=True, lines=5))
     stack_up.logs.func(arguments())
     stack_up.down.func(arguments())
     told = f"compose --file {FILE}"

@@ -1,4 +1,4 @@
-"""Promises of `airflow zen stack` after a service died, and of a start that is refused."""
+"""Promises of `airflow zen stack` after a service crashed, and of a start that is refused."""
 
 import json
 import os
@@ -29,19 +29,19 @@ def directory(tmp_path):
 
 
 def test_status_shows_crashed_services(directory, capsys):
-    """A killed service has died, one that was never started is down; stderr contains the remedy, stdout stays JSON."""
+    """A killed service has crashed, one that was never started is down; stderr contains the remedy, stdout stays JSON."""
     with pytest.raises(SystemExit) as ended:
         stack_up.status.func(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
     told = capsys.readouterr()
-    states = {row["part"]: row["state"] for row in json.loads(told.out)}
-    assert (ended.value.code, states["scheduler"], states["triggerer"]) == (1, "died", "down")
-    assert told.err.startswith("scheduler died. `airflow zen stack up local`")
+    states = {row["service"]: row["state"] for row in json.loads(told.out)}
+    assert (ended.value.code, states["scheduler"], states["triggerer"]) == (1, "crashed", "down")
+    assert told.err.startswith("scheduler crashed. `airflow zen stack up local`")
 
 
 def test_logs_warn_about_crashed_services(directory, capsys):
-    """`logs` warns about a service that died."""
-    stack_up.logs.func(Namespace(part=None, lines=1, compose=False, directory=str(directory), follow=False))
-    assert "scheduler died." in capsys.readouterr().err
+    """`logs` warns about a service that crashed."""
+    stack_up.logs.func(Namespace(service=None, lines=1, compose=False, directory=str(directory), follow=False))
+    assert "scheduler crashed." in capsys.readouterr().err
 
 
 def test_environment_of_a_shell(directory, monkeypatch, capsys):

@@ -113,16 +113,16 @@ def test_runs_a_dag(airflow):
 def test_status_and_logs(stack, directory, capsys):
     """`stack status` shows every service with its URL, `stack logs` shows the end of a service's log."""
     stack_up.status.func(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
-    told = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
+    told = {row["service"]: row for row in json.loads(capsys.readouterr().out)}
     assert {row["state"] for row in told.values()} == {"up"}
     assert told["mlflow"]["address"] == stack.layout.mlflow_url
     logs = {"compose": False, "directory": str(directory), "follow": False}
-    stack_up.logs.func(Namespace(part="mlflow", lines=2, **logs))
+    stack_up.logs.func(Namespace(service="mlflow", lines=2, **logs))
     assert len(capsys.readouterr().out.splitlines()) == 2
-    stack_up.logs.func(Namespace(part=None, lines=1, **logs))
+    stack_up.logs.func(Namespace(service=None, lines=1, **logs))
     assert "== scheduler ==" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no log of 'worker'; there are api-server"):
-        stack_up.logs.func(Namespace(part="worker", lines=1, **logs))
+        stack_up.logs.func(Namespace(service="worker", lines=1, **logs))
 
 
 def test_log_of_a_failure(airflow):
@@ -187,7 +187,7 @@ def test_refuses_other_settings_while_up(stack, directory, dags):
 
 
 def test_restarts_a_crashed_service(stack, directory, dags):
-    """A service that died is started again, with a report on it; the children it left are stopped, others are left alone."""
+    """A service that crashed is started again, with a report on it; the children it left are stopped, others are left alone."""
     broken = psutil.Process(stack.processes["triggerer"].pid)
     children = broken.children(recursive=True)
     broken.kill()
