@@ -12,7 +12,6 @@ from airflow.cli.cli_config import ARG_VERBOSE
 import airflow_zen
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import Cell, bytes_cell, is_machine_readable, print_rows, seconds_cell, show_progress
-from airflow_zen.markup import format_count
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.diff import ArtifactDiff, FieldChange, RowDiff
@@ -231,6 +230,8 @@ def _version_facts(found: NamedArtifact) -> dict[str, Any]:
 
 
 def _diff_summary(found: ArtifactDiff) -> str:
+    from airflow_zen.markup import format_count
+
     if found.same:
         return "The same content."
     summary = format_count(len(found.changes), "difference")

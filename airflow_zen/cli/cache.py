@@ -11,7 +11,6 @@ from airflow.cli.cli_config import ARG_DAG_ID, ARG_TASK_ID, ARG_VERBOSE
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
 from airflow_zen.cli.output import Cell, bytes_cell, print_rows, seconds_cell, show_progress
-from airflow_zen.markup import format_count, iso_time
 
 if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, StepCache
@@ -97,6 +96,7 @@ def clear_entries(args: Any) -> None:
     Delete entries of the step cache and their history. Artifacts stay, and running tasks are not affected.
     """
     from airflow_zen.caching.step_cache import task_of_entry
+    from airflow_zen.markup import format_count
     from airflow_zen.pruning.retention import parse_duration
 
     stack = open_stack_for(args)
@@ -147,6 +147,7 @@ def _read_entries(cache: StepCache, dag_id: str | None, task_id: str | None, out
 
 def _entry_row(entry: CacheEntry) -> dict[str, Any]:
     from airflow_zen.caching.step_cache import task_of_entry
+    from airflow_zen.markup import iso_time
 
     return {
         "task": "/".join(task_of_entry(entry)),

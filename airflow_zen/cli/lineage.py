@@ -11,7 +11,6 @@ from airflow.cli.cli_config import ARG_VERBOSE
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
 from airflow_zen.cli.output import show_progress
 from airflow_zen.errors import SettingsError, ZenError
-from airflow_zen.markup import Tree, format_count
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.found_runs import Ancestry
@@ -36,6 +35,7 @@ def show_ancestry(args: Any) -> None:
     from airflow.cli.simple_table import AirflowConsole
 
     from airflow_zen.lineage.mlflow.encoding import short_digest
+    from airflow_zen.markup import Tree
 
     stack = open_stack_for(args)
     with show_progress("Reading lineage", args.output):
@@ -56,6 +56,8 @@ def sync_lineage(args: Any) -> None:
     Send the step runs that MLflow missed while it was unavailable, then close and draw the DAG runs that have ended.
     A second call changes nothing. Exit code 1 if anything is left.
     """
+    from airflow_zen.markup import format_count
+
     stack = open_stack_for(args)
     recorder = _mlflow_recorder(stack)
     with show_progress("Finding pending step runs") as on_progress:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_zen.markup import format_bytes, format_seconds
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
     from rich.progress import ProgressColumn
@@ -26,11 +24,15 @@ class Cell(NamedTuple):
 
 def bytes_cell(size: int | None) -> Cell:
     """Return a cell for a number of bytes."""
+    from airflow_zen.markup import format_bytes
+
     return Cell(size, "" if size is None else format_bytes(size))
 
 
 def seconds_cell(seconds: float | None) -> Cell:
     """Return a cell for a duration."""
+    from airflow_zen.markup import format_seconds
+
     return Cell(seconds, "" if seconds is None else format_seconds(seconds))
 
 
@@ -102,6 +104,8 @@ def _columns(*, has_total: bool) -> tuple[ProgressColumn, ...]:
 
 
 def _counts_text(event: Progress) -> str:
+    from airflow_zen.markup import format_bytes
+
     count = format_bytes if event.in_bytes else "{:,}".format
     counts = count(event.done) if event.done or event.total is not None else ""
     total = "" if event.total is None else f" of {count(event.total)}"

@@ -11,7 +11,6 @@ from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE
 
 from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import Cell, bytes_cell, is_machine_readable, print_rows, seconds_cell
-from airflow_zen.markup import format_count
 
 if TYPE_CHECKING:
     from airflow_zen.planning.plan import PlannedDagRun, PlannedStep
@@ -48,6 +47,7 @@ def describe_environment(environment: Mapping[str, str]) -> str:
 
 def plan_summary(steps: Sequence[PlannedStep]) -> str:
     """Return a plan as one line: the number of steps by decision, and their times."""
+    from airflow_zen.markup import format_count
     from airflow_zen.planning.plan import Decision
 
     count = Counter(step.decision for step in steps)
