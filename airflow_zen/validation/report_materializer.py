@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.errors import ArtifactCorrupt, SaveRefused
+from airflow_zen.json_records import decode_record
 from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.html import PREVIEW_HTML
 from airflow_zen.validation.evaluation_report import EvaluationReport, evaluation_sections
@@ -54,7 +55,7 @@ class ReportMaterializer(Materializer):
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the report, with the files of its library."""
         try:
-            report = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=self.report_type)
+            report = decode_record((directory / REPORT_FILE).read_bytes(), self.report_type)
         except (OSError, msgspec.DecodeError) as error:
             raise ArtifactCorrupt(f"{REPORT_FILE} is not a validation report: {error}") from error
         paths = sorted((directory / FILES).iterdir()) if (directory / FILES).is_dir() else []

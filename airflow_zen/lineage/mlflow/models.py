@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import SettingsError, ZenError
+from airflow_zen.json_records import convert_record
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
@@ -225,7 +224,7 @@ def completed_files(mlmodel: str, environment: Mapping[str, Any], described: Map
     """Return the files of a model directory in which its `environment` is pinned, and which has a signature."""
     files: dict[str, str] = {}
     if environment:
-        pinned = msgspec.convert(environment, ModelEnvironment)
+        pinned = convert_record(environment, ModelEnvironment)
         files = pinned.files() | {MLMODEL_FILE: pinned.pin(mlmodel)}
     if described:
         files |= signature_files(files.get(MLMODEL_FILE, mlmodel), described)
