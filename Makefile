@@ -9,6 +9,8 @@ VERSION := $(AIRFLOW_VERSIONS) 3.3
 # More than the cores of a CI machine: tests wait for servers and processes in most of their time. Each takes 1 GB of memory.
 PYTEST_WORKERS := 5
 ARGS :=
+# The files of their tests: each worker imports all that it is given.
+ML_TESTS = $(shell grep -rl 'mark\.ml\b' tests --include='test_*.py')
 # Airflow's own command line, with a home of its own: the stack's services have theirs under STACK.
 ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen
 
@@ -45,7 +47,7 @@ test: setup ## Run the tests (ARGS='-k cache' selects)
 
 test-ml: setup ## Install the large ML libraries too, and run the tests that need them
 	@scripts/setup.sh ml
-	@$(BIN)/python -m pytest -m ml -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m ml -n $(PYTEST_WORKERS) --dist loadfile $(or $(ARGS),$(ML_TESTS))
 
 test-images: setup ## Build the images of docker/ on stand-ins for their base images, and run a pipeline in them
 	@scripts/test-parts.sh

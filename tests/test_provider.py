@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import airflow_zen
+from tests.airflow_command import call_all
 
 HEAVY_LIBRARIES = (
     "airflow",
@@ -33,10 +34,18 @@ def run_python(code, **environment):
     return done.stdout
 
 
-def airflow(*arguments, home):
-    command = [sys.executable, "-m", "airflow", *arguments]
-    environment = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """What the commands of Airflow print that concern a provider, by their first word."""
+    commands = [
+        ["version"],
+        ["providers", "get", "airflow-provider-zen", "-o", "json"],
+        ["config", "list", "--section", "zen", "--include-descriptions"],
+        ["plugins", "-o", "json"],
+    ]
+    home = str(tmp_path_factory.mktemp("home"))
+    answers = call_all(commands, AIRFLOW_HOME=home, AIRFLOW__CORE__LOAD_EXAMPLES="False")
+    return {command[0]: answer for command, answer in zip(commands, answers, strict=True)}
 
 
 def modules_loaded_by(statement):
@@ -70,36 +79,35 @@ def test_every_public_name_is_there():
         _ = airflow_zen.nothing
 
 
-def test_airflow_starts(tmp_path):
+def test_airflow_starts(airflow):
     """Airflow starts with the provider installed."""
-    done = airflow("version", home=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == importlib.metadata.version("apache-airflow")
+    code, out, err = airflow["version"]
+    assert code == 0, err
+    assert out.strip().splitlines()[-1] == importlib.metadata.version("apache-airflow")
 
 
-def test_airflow_knows_the_provider(tmp_path):
+def test_airflow_knows_the_provider(airflow):
     """`airflow providers get` names the provider and its version."""
-    done = airflow("providers", "get", "airflow-provider-zen", "-o", "json", home=tmp_path)
-    assert json.loads(done.stdout.splitlines()[-1])[0]["Version"] == airflow_zen.__version__
+    assert json.loads(airflow["providers"].out.splitlines()[-1])[0]["Version"] == airflow_zen.__version__
 
 
-def test_airflow_documents_every_option(tmp_path):
+def test_airflow_documents_every_option(airflow):
     """`airflow config list` shows the section with each option described."""
-    done = airflow("config", "list", "--section", "zen", "--include-descriptions", home=tmp_path)
     from airflow_zen.get_provider_info import get_provider_info
 
     options = get_provider_info()["config"]["zen"]["options"]
     assert {"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id", "cache"} <= set(options)
+    told = airflow["config"].out.replace("\n# ", " ")
     for option, about in options.items():
-        assert f"{option} = " in done.stdout
-        assert about["description"].split(".")[0].split("(")[0].split(":")[0][:30] in done.stdout.replace("\n# ", " ")
+        assert f"{option} = " in airflow["config"].out
+        assert about["description"].split(".")[0].split("(")[0].split(":")[0][:30] in told
 
 
-def test_airflow_loads_the_plugin(tmp_path):
+def test_airflow_loads_the_plugin(airflow):
     """The plugin and its listener are loaded without an import error."""
-    done = airflow("plugins", "-o", "json", home=tmp_path)
-    assert "airflow_zen" in done.stdout
-    assert "Failed to import" not in done.stdout + done.stderr
+    _, out, err = airflow["plugins"]
+    assert "airflow_zen" in out
+    assert "Failed to import" not in out + err
 
 
 def test_dir_shows_the_public_names():

@@ -10,6 +10,7 @@ from airflow.sdk import dag
 
 from airflow_zen import ml_step
 from airflow_zen.cli.cache import explain_task
+from tests.airflow_command import call
 from tests.harness import run_dag
 
 FACTOR = 2
@@ -81,8 +82,8 @@ def test_a_source_change_is_shown_as_a_diff(tmp_path):
     for n in (1, 2):
         file.write_text(script.format(n=n))
         subprocess.run([sys.executable, file], check=True, capture_output=True)
-    command = [sys.executable, "-m", "airflow", "zen", "cache", "explain", "flow", "work"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    code, told, _ = call("zen", "cache", "explain", "flow", "work")
+    assert code == 0
     assert "-    return x + 1" in told
     assert "+    return x + 2" in told
     assert "function work" not in told

@@ -11,24 +11,9 @@ from airflow.cli.cli_config import GroupCommand
 
 from airflow_zen.cli.command import get_zen_commands
 from airflow_zen.cli.materializers import list_materializers
+from tests.airflow_command import call_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-# Calls Airflow's own main with `--help` once for each verb of stdin, all in one process: Airflow takes seconds to load.
-_HELP = """
-import contextlib, io, json, sys
-from airflow.__main__ import main
-told = {}
-for verb in json.load(sys.stdin):
-    sys.argv = ["airflow", *verb.split(), "--help"]
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        try:
-            main()
-        except SystemExit as ended:
-            assert not ended.code, (verb, ended.code)
-    told[verb] = out.getvalue()
-print(json.dumps(told))
-"""
 
 
 def verbs(commands=None, path=""):
@@ -44,12 +29,10 @@ def verbs(commands=None, path=""):
 def test_every_command_has_help():
     """`airflow zen … --help` succeeds for every command, and shows its usage."""
     names = [name for name, _ in verbs()]
-    done = subprocess.run([sys.executable, "-c", _HELP], input=json.dumps(names), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
     assert len(names) > 15
-    for name in names:
-        assert f"airflow {name}" in " ".join(told[name].split()), name
+    for name, (code, out, err) in zip(names, call_all([*name.split(), "--help"] for name in names), strict=True):
+        assert code == 0, (name, err)
+        assert f"airflow {name}" in " ".join(out.split()), name
 
 
 def test_definitions_load_no_library():

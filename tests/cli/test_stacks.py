@@ -11,6 +11,7 @@ import pytest
 
 from airflow_zen.cli import stacks
 from airflow_zen.config.settings import Settings
+from tests.airflow_command import call
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +92,10 @@ def test_use_sets_the_active_stack(capsys, monkeypatch):
 
 def test_errors_have_no_stack_trace():
     """On the command line an unknown stack is one line and exit code 1."""
-    command = [sys.executable, "-m", "airflow", "zen", "cache", "list", "--stack", "nosuch"]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 1
-    assert "There is no stack 'nosuch'" in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, told = call("zen", "cache", "list", "--stack", "nosuch")
+    assert code == 1
+    assert "There is no stack 'nosuch'" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.airflow

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from airflow_zen.cli import stack_up
 from airflow_zen.localstack.processes import start_process
 from airflow_zen.localstack.state import Layout, LocalStack, read_local_stack, write_state
+from tests.airflow_command import call
 
 
 @pytest.fixture
@@ -75,11 +76,8 @@ def test_environment_without_a_stack(tmp_path):
 def test_missing_dags_folder(tmp_path):
     """A DAGs folder that does not exist ends the command with 1 before anything is started or written; stderr names it."""
     options = ["--directory", tmp_path / "new", "--dags", tmp_path / "none"]
-    command = [sys.executable, "-m", "airflow", "zen", "stack", "up", "local", *options]
-    # Airflow writes an airflow.cfg with new keys into its home.
-    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 1
-    assert f"The DAGs folder {str(tmp_path / 'none')!r} is not a directory." in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, told = call("zen", "stack", "up", "local", *options)
+    assert code == 1
+    assert f"The DAGs folder {str(tmp_path / 'none')!r} is not a directory." in told
+    assert "Traceback" not in told
     assert not (tmp_path / "new").exists()

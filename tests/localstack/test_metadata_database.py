@@ -2,13 +2,12 @@
 
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from airflow_zen.localstack.metadata_database import verify_database
 from airflow_zen.localstack.state import StackError, read_local_stack
+from tests.airflow_command import call
 from tests.servers.postgres import missing, postgres
 from tests.servers.process import free_port
 
@@ -52,14 +51,11 @@ def test_no_server(tmp_path):
     url = f"postgresql+psycopg2://zen:it-is-secret@127.0.0.1:{free_port()}/airflow"
     directory = tmp_path / "stack"
     options = ["--directory", directory, "--dags", tmp_path, "--database", url]
-    command = [sys.executable, "-m", "airflow", "zen", "stack", "up", "local", *options]
-    # Airflow writes an airflow.cfg with new keys into its home.
-    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 1
-    assert "Connection refused" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "it-is-secret" not in done.stdout + done.stderr
+    code, out, told = call("zen", "stack", "up", "local", *options)
+    assert code == 1
+    assert "Connection refused" in told
+    assert "Traceback" not in told
+    assert "it-is-secret" not in out + told
     assert read_local_stack(directory) is None
     assert not directory.exists()
 

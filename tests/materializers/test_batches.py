@@ -239,8 +239,8 @@ print(most - before)
 
 
 def test_lazy_frame_is_stored_in_a_part_of_its_memory(tmp_path: Path) -> None:
-    """A LazyFrame of 400 MB is stored without holding the whole frame in memory."""
-    groups, rows = 40, 250_000
+    """A LazyFrame of 200 MB is stored without holding the whole frame in memory."""
+    groups, rows = 40, 125_000
     random, names = np.random.default_rng(0), list("abcd")
     schema = pa.schema([(name, pa.float64()) for name in names])
     with pq.ParquetWriter(tmp_path / "source.parquet", schema, compression="none") as file:

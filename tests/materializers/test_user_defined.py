@@ -111,15 +111,17 @@ def _run(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize(
-    "value", ["Plan()", "type('Wide', (Plan,), {})()", "[Plan()]", "Record(1)", "iter([Plan()])", "{'a': Record(1)}"]
-)
-def test_unregistered_materializer_is_an_error_that_says_so(value: str) -> None:
+_UNSAVED = ("Plan()", "type('Wide', (Plan,), {})()", "[Plan()]", "Record(1)", "iter([Plan()])", "{'a': Record(1)}")
+
+
+def test_unregistered_materializer_is_an_error_that_says_so() -> None:
     """A subclass of Materializer that nobody registered is never used, and its types are not saved by anything else."""
-    for options in ("", ", allow_pickle=True"):
-        (said,) = _run(f"try_save({value}{options})")
-        assert _HINT in said
-        assert "Annotated[T, Artifact(materializer=PlanMaterializer)]" in said
+    calls = [f"try_save({value}{options})" for value in _UNSAVED for options in ("", ", allow_pickle=True")]
+    told = _run("\n".join(calls))
+    assert len(told) == len(calls)
+    for call, said in zip(calls, told, strict=True):
+        assert _HINT in said, call
+        assert "Annotated[T, Artifact(materializer=PlanMaterializer)]" in said, call
 
 
 def test_unregistered_materializer_leaves_the_types_of_others_alone() -> None:
