@@ -47,6 +47,12 @@ def test_the_pipeline_succeeds(deployment):
     assert deployment.xcom(deployment.first, "look") > 2
 
 
+def test_a_task_finds_what_steps_import(deployment):
+    """A task's process, a fork of the scheduler, has imported what a step needs before its DAG file is parsed."""
+    task = deployment.tasks(deployment.first)["look", -1]
+    assert "steps are preloaded: True" in deployment.airflow.log(deployment.first, task)
+
+
 def test_artifacts_are_in_s3(deployment):
     """XCom holds refs to parquet tables and models that any tool can read from the bucket of the stack's S3 server."""
     import pyarrow.parquet as pq

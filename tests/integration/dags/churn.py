@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from datetime import datetime
 
 import pandas as pd
@@ -10,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 import airflow_zen
 from airflow_zen import Output, ml_step
+
+IS_PRELOADED = "airflow_zen.operators.execute" in sys.modules
 
 
 @ml_step
@@ -40,6 +44,7 @@ def best(scores: list[float]) -> float:
 
 @task
 def look(ref: dict) -> float:
+    logging.getLogger(__name__).info("steps are preloaded: %s", IS_PRELOADED)
     return airflow_zen.load(ref)
 
 
