@@ -18,7 +18,7 @@ COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One fact that differs; `column` is empty for facts of the whole artifact, None is a fact that is missing."""
+    """One fact that differs; `column` is empty for facts of the whole artifact; None is a missing fact."""
 
     fact: str
     before: Any

@@ -130,10 +130,10 @@ class Manifest(msgspec.Struct, frozen=True, dict=True):
 
 
 class ArtifactFolder(msgspec.Struct, frozen=True):
-    """What the folder of an artifact contains; without a manifest it is the rest of an upload that did not finish.
+    """The contents of an artifact's folder; without a manifest it is the rest of an incomplete upload.
 
     `objects` does not include marks. `is_damaged`: whether a reader found damage, so that the artifact is made again.
-    `prunes`: the holders of the prune's lock that have begun to delete it.
+    `prunes`: the holders of the prune lock that have begun to delete it.
     """
 
     digest: str
@@ -235,7 +235,7 @@ def mark_damaged(transport: Transport, digest: str) -> None:
 
 
 def prune_mark(digest: str, holder: str) -> str:
-    """Return the key of the mark with which a prune says that it deletes an artifact."""
+    """Return the key of the mark with which a prune announces the deletion of an artifact."""
     return f"{artifact_prefix(digest)}/{_PRUNE_MARK}{holder}"
 
 
@@ -253,11 +253,11 @@ def _holds_lock(holder: str, transport: Transport, clock: Callable[[], float]) -
 
 
 class PruneNotices:
-    """The notices of prunes of a remote root, `prune/notices/<holder of the lock>`, and what a writer knows of them.
+    """The notices of prunes of a remote root, `prune/notices/<holder of the lock>`, and a writer's knowledge of them.
 
-    A prune begins to delete `_DELETION_DELAY` seconds after it stored its notice, and deletes the notice at its end. What
-    is stored in the `_LOOK_SECONDS` after a look that found no notice is therefore seen by every prune that deletes later.
-    `clock` returns seconds since the epoch.
+    A prune begins to delete `_DELETION_DELAY` seconds after it stored its notice, and deletes the notice at its end.
+    Content that is stored within `_LOOK_SECONDS` after a look that found no notice is therefore visible to every prune
+    that deletes later. `clock` returns seconds since the epoch.
     """
 
     def __init__(self, transport: Transport, clock: Callable[[], float], sleep: Callable[[float], object]) -> None:
@@ -267,9 +267,9 @@ class PruneNotices:
         self._lock = Lock()
 
     def look(self) -> None:
-        """Look whether a prune is running, with one request, or none where this was just done.
+        """Check for running prunes with one request, or with none after a recent look.
 
-        Notices of prunes that were killed are deleted. Where the store does not answer, nothing is known.
+        Notices of prunes that were killed are deleted. If the store does not answer, the result is unknown.
         """
         with self._lock, suppress(ZenError, OSError):
             asked_at = self._clock()
@@ -283,11 +283,11 @@ class PruneNotices:
 
     @property
     def are_absent(self) -> bool:
-        """Whether no prune deletes what has been stored since the last look; unknown, and False, on a local root."""
+        """Whether no prune deletes what was stored since the last look; False on a local root, where it is unknown."""
         return 0.0 <= self._clock() - self._looked < _LOOK_SECONDS
 
     def folder_after_prunes(self, digest: str) -> ArtifactFolder:
-        """Return what an artifact's folder contains when no prune is deleting it any more."""
+        """Return the contents of an artifact's folder when no prune is deleting it any more."""
         folder, has_waited = ArtifactFolder.read(self._transport, digest), False
         while folder.prunes:
             if is_being_pruned(folder, self._transport, self._clock):

@@ -16,7 +16,7 @@ HASH_PREFIX = "blake3:"
 _SMALL_FILE_SIZE = 64 * 1024
 _MAX_PENDING_BYTES = 256 * 1024
 FILE_HASH = re.compile(rf"(?:{HASH_PREFIX})?[0-9a-f]{{64}}")
-"""What `FileHash` can return."""
+"""The pattern of the hashes that `FileHash` returns."""
 
 
 class FileHash:
@@ -94,18 +94,18 @@ class HashedFile(io.RawIOBase):
         return size
 
     def hold(self) -> bytearray:
-        """Return the buffer into which all later bytes go, until `release`."""
+        """Return the buffer that receives all later bytes, until `release`."""
         self._write_pending()
         self._max_pending = math.inf
         return self._pending
 
     def release(self, data: bytes) -> None:
-        """Write `data` in place of what is held; later bytes are appended again."""
+        """Write `data` in place of the held bytes; later bytes are appended again."""
         self._pending[:] = data
         self._max_pending = _MAX_PENDING_BYTES
 
     def close(self) -> None:
-        """Write what is pending, and close the file."""
+        """Write pending bytes, and close the file."""
         if not self.closed:
             self._write_pending()
             self._file.close()

@@ -1,4 +1,4 @@
-"""Leases on the artifact store: of several processes one holds a lease, and a dead holder loses it."""
+"""Leases in the artifact store: one of several processes holds a lease, and a dead holder loses it."""
 
 from __future__ import annotations
 
@@ -49,10 +49,9 @@ class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename={"try_
 
 
 class LeaseRecords(msgspec.Struct, frozen=True):
-    """The numbered records of one lease: the highest number is valid, and each number has one holder for ever.
+    """The numbered records of one lease: the highest number is valid, and each number has exactly one holder.
 
-    A holder that wakes up late can therefore neither take nor release the lease of a later one. `first` is the key of
-    number 0, where it is not in the folder.
+    A holder that wakes up late cannot take or release a later lease. `first`: the key of number 0, if elsewhere.
     """
 
     transport: Transport
@@ -106,7 +105,7 @@ class LeaseRecords(msgspec.Struct, frozen=True):
 class TaskAttempt(msgspec.Struct, frozen=True):
     """One of several tries of the same task instance; Airflow starts the next when the earlier one is lost.
 
-    `suspended` is the holder that this try was before it was suspended.
+    `suspended` is the holder of this try before it was suspended.
     """
 
     task_instance: str
@@ -125,7 +124,7 @@ _ANY_ATTEMPT = TaskAttempt("", 0)
 class Lease:
     """The right to compute one key, kept by a heartbeat while the block runs.
 
-    After `commit` the waiting processes take the result. When the block ends without it, all of them compute at once.
+    After `commit` the waiting processes use the result. If the block ends without it, all of them compute at once.
     """
 
     def __init__(self, records: LeaseRecords, number: int, record: LeaseRecord, leases: LeaseStore) -> None:
@@ -139,9 +138,9 @@ class Lease:
         self._thread = threading.Thread(target=self._send_heartbeats, name="airflow-zen-lease", daemon=True)
 
     def commit(self, store_result: Callable[[], object]) -> bool:
-        """Call `store_result`, which stores the result in place of the lease, and end the lease.
+        """Call `store_result`, which stores the result in place of the lease, and end the lease; return whether it did.
 
-        A holder that stood still for so long that another may have the lease replaces no result; return whether it did.
+        A holder that was inactive for so long that another process may have the lease replaces no result.
         """
         self._stop_heartbeats()
         if not self._is_valid() and self._records.has_result():
@@ -183,7 +182,7 @@ class Lease:
         return self._leases.clock() - self._renewed <= self._leases.stale_after
 
     def _stop_heartbeats(self) -> None:
-        """Wait for a heartbeat that is being written: it would replace what is written after it."""
+        """Wait for a heartbeat that is being written, because it would replace later writes."""
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -203,7 +202,7 @@ class Lease:
 
 
 class NullLease(Lease):
-    """No lease: the caller computes, and nobody waits for its result."""
+    """No lease: the caller computes, and no process waits for its result."""
 
     def __init__(self) -> None:
         pass
@@ -227,7 +226,7 @@ NO_LEASE = NullLease()
 
 
 class SuspendedLease(msgspec.Struct, frozen=True):
-    """A lease whose holder has ended, and which lasts while others renew it, such as the trigger of a deferred task."""
+    """A lease whose holder has ended, and which others renew, such as the trigger of a deferred task."""
 
     folder: str
     first: str
@@ -243,7 +242,7 @@ class SuspendedLease(msgspec.Struct, frozen=True):
         return True
 
     def abandon(self, transport: Transport) -> None:
-        """End the lease without a result, if it is not another's: who waits for it computes."""
+        """End the lease without a result, unless another process has it; waiting processes then compute."""
         records, record = self._read(transport)
         if record is not None:
             records.write(self.number, LeaseRecord(abandoned=self.holder))
@@ -311,7 +310,7 @@ class LeaseStore(msgspec.Struct, frozen=True):
         return seconds > (record.stale_after or self.stale_after) or attempt.supersedes(record)
 
     def _look_again(self, lease: Lease, find_result: Callable[[], T | None]) -> tuple[T | None, Lease]:
-        """Return the result that came between the last look and the lease, or the lease."""
+        """Return the result stored between the last look and the lease, or the lease."""
         result = find_result()
         if result is None:
             return None, lease
@@ -325,7 +324,7 @@ class LeaseStore(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _suppressed_errors() -> Iterator[None]:
-    """Ignore a heartbeat or a release that the store refuses: the lease then becomes stale."""
+    """Ignore a failed heartbeat or release: the lease then becomes stale."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a lease is not worth a failed step

@@ -1,4 +1,4 @@
-"""The versions of named artifacts: which content a name has, now and before."""
+"""The versions of named artifacts: the current content of each name, and earlier ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class VersionTag(msgspec.Struct, frozen=True):
 
 
 class NextVersion(msgspec.Struct, frozen=True):
-    """What becomes the newest version of a name: its key, and the version to be stored; None where it is that already."""
+    """The next version of a name: its key, and the version to store; None if the newest has this content already."""
 
     key: str
     recorded: RecordedVersion
@@ -83,10 +83,10 @@ class VersionIndex:
         tags: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> RecordedVersion:
-        """Make this content the newest version of a name: one request where it is that already, else two.
+        """Make this content the newest version of a name: one request if it already is, else two.
 
-        created: seconds since the epoch; later where a worker's clock is behind the newest version. Tags are also added
-        to a version that exists.
+        created: seconds since the epoch; a later time is used if a worker's clock is behind the newest version. Tags
+        are also added to an existing version.
         """
         tags = tuple(dict.fromkeys(validate_tag(tag) for tag in tags))
         next_version = self.next(
@@ -102,9 +102,9 @@ class VersionIndex:
         return self._transport.first_key(_versions_prefix(name))
 
     def lookups(self, names: Mapping[str, str]) -> tuple[dict[str, str | None], list[Callable[[], None]]]:
-        """Return functions that look up the newest versions of names by their labels, and the dict in which they put keys.
+        """Return functions that look up the newest versions of names by their labels, and the dict for the keys.
 
-        A key is None for a name without versions; a name that cannot be looked up is logged, and left out.
+        A key is None for a name without versions; a name that cannot be looked up is logged, and omitted.
         """
         newest: dict[str, str | None] = {}
 
@@ -128,7 +128,7 @@ class VersionIndex:
         tags: tuple[str, ...] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> NextVersion:
-        """Return what `write` stores to make this content the newest version, where the key of the newest is known."""
+        """Return the version that `write` stores to make this content the newest, from the key of the newest one."""
         then, known = parse_version_key(newest) if newest else (-1, "")
         if newest and ref.digest.startswith(known):
             return NextVersion(newest, RecordedVersion(version_label(then), changed=False))
@@ -140,9 +140,9 @@ class VersionIndex:
         return NextVersion(key, RecordedVersion(version.version, changed=True), version)
 
     def next_in_quarantine(self, name: str, ref: ArtifactRef, created: float, **facts: Any) -> NextVersion:
-        """Return what `write` stores to keep this content under a name, where neither `latest` nor a time selects it.
+        """Return the version that `write` stores to keep this content in quarantine.
 
-        Its label and digest select it, and its metadata say so. `facts` are those of `next`.
+        No `latest` or time selects it, only its label and digest; its metadata mark it. `facts` are those of `next`.
         """
         metadata = {**facts.pop("metadata", {}), "quarantined": True}
         newest = self._transport.first_key(_quarantine_prefix(name))
@@ -151,7 +151,7 @@ class VersionIndex:
         return msgspec.structs.replace(found, key=key, recorded=RecordedVersion(found.recorded.version, False, True))
 
     def write(self, next_version: NextVersion) -> None:
-        """Store a version whose content is new; one request, none where it is not."""
+        """Store a version if its content is new, with one request."""
         if next_version.version:
             self._transport.write(next_version.key, next_version.version.to_json())
 
@@ -256,7 +256,7 @@ class VersionIndex:
         self._transport.write(_tag_key(tag, name, key), json.dumps(mark).encode())
 
     def _read_all(self, keys: Iterable[str]) -> list[ArtifactVersion]:
-        """Read versions in parallel, without those that were pruned since they were listed."""
+        """Read versions in parallel, except those pruned since they were listed."""
 
         def read(key: str) -> ArtifactVersion | None:
             with suppress(ArtifactNotFound):
@@ -280,7 +280,7 @@ class VersionIndex:
 
 
 def _near_text(wanted: str, known: Iterable[str]) -> str:
-    """Return the question for names that are nearly the wanted one; empty where there are none."""
+    """Return the question for similar names; empty without any."""
     from difflib import get_close_matches
 
     near = get_close_matches(wanted, sorted(known))

@@ -64,7 +64,7 @@ class ArtifactReader:
         return RangeReader(self._store.transport, self._store.key_of(self._ref, name), file)
 
     def stream(self, name: str) -> VerifiedStream | None:
-        """Return a stream to read a large remote file once while it arrives; None for a file that is kept on disk."""
+        """Return a stream that reads a large remote file once while it is downloaded; None for a file kept on disk."""
         file = self._remote_file(name)
         if file is None or not self._streams or self._store.is_cacheable(file):
             return None
@@ -93,7 +93,7 @@ class ArtifactReader:
 
 
 class SeekableReader(io.RawIOBase):
-    """Keep the `_position` of a subclass's `read` in a file of `_size` bytes; seeking costs nothing."""
+    """Provide seeking for the `read` of a subclass, by `_position` in a file of `_size` bytes, without requests."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class RangeReader(SeekableReader):
             raise self.corrupt_error()
 
     def corrupt_error(self) -> ZenError:
-        """Return the error for bytes that cannot be right, after all bytes were read once more.
+        """Return the error for damaged bytes, after reading all bytes once more.
 
         Damage in the store is marked, so that the step that made the artifact makes it again.
         """

@@ -89,7 +89,7 @@ def verify_in_place(path: Path, file: ArtifactFile) -> None:
 def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...]) -> str:
     """Return an artifact's digest, 64 hex characters: the hash of its encoding, Python type, and files.
 
-    When and by what it was written is not hashed, so that the same content has the same digest wherever it is made.
+    Time and writer are not hashed, so that the same content has the same digest everywhere.
     """
     identity = [encoding, type_name, sorted([file.path, file.size, file.hash] for file in files)]
     return hashlib.sha256(json.dumps(identity, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
@@ -101,7 +101,7 @@ REPAIR_ADVICE = "Run the step that made it again: it computes anew, and stores i
 def decode_document(
     text: bytes, what: str, formats: Collection[int], decode: Callable[[dict[str, Any]], T], advice: str = ""
 ) -> T:
-    """Return what `decode` makes of a stored JSON document of one of the `formats`.
+    """Return the result of `decode` for a stored JSON document of one of the `formats`.
 
     Raises `ArtifactRefused` for another format, `ArtifactCorrupt` for a document that cannot be decoded.
     """

@@ -164,7 +164,7 @@ class ArtifactStore:
             return self._get_stored(ref, manifest, into, private=private)
 
     def prefetch(self, refs: Iterable[ArtifactRef]) -> None:
-        """Read what the first requests for small remote artifacts return into memory; an error is left to `get`."""
+        """Read into memory what the first requests for small remote artifacts return; errors are raised by `get`."""
 
         def read(key: str) -> None:
             with suppress(ZenError, OSError):
@@ -248,7 +248,7 @@ class ArtifactStore:
             return Manifest.from_json(self.transport.read(key), ref.digest)
 
     def missing(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
-        """Return the refs whose artifact this store does not have whole, or has damaged; one request each, in parallel."""
+        """Return the refs whose artifact is incomplete or damaged in this store; one request each, in parallel."""
         todo = list(refs)
         found = map_in_parallel(self._is_whole, todo)
         return [ref for ref, is_whole in zip(todo, found, strict=True) if not is_whole]
@@ -281,9 +281,9 @@ class ArtifactStore:
     def _commit_beside_prunes(self, manifest: Manifest, commit: Callable[[], bool]) -> None:
         """Commit content until all of it is stored and no prune is deleting it; `commit` returns whether it wrote all.
 
-        A prune marks what it deletes, and then looks whether it was stored again. A writer stores, and then looks for
-        marks. So at least one of them sees the other, and content that is stored while it is deleted is stored again.
-        No look is needed while no prune has given notice.
+        A prune marks what it deletes, and then checks whether it was stored again. A writer stores, and then checks for
+        marks. At least one of them therefore sees the other, and content that is stored while it is deleted is stored
+        again. No check is needed while no prune has given notice.
         """
         sizes = [] if manifest.inline or manifest.at else [(file.path, file.size) for file in manifest.files]
         self.prune_notices.look()
@@ -337,7 +337,7 @@ class ArtifactStore:
     def _get_registered(self, manifest: Manifest, into: Path, *, private: bool) -> Path:
         """Put registered files, verified, into a directory: linked on a local root, else fetched.
 
-        They belong to somebody else, so they are neither copied nor made read-only.
+        They have another owner, so they are neither copied nor made read-only.
         """
 
         def get_one(file: ArtifactFile) -> None:
@@ -378,7 +378,7 @@ class ArtifactStore:
             download(path)
 
     def _download(self, key: str, path: Path, like: str) -> str:
-        """Fetch an object, or take it where it was prefetched; return its hash, of the same kind as `like`."""
+        """Fetch an object, or use the prefetched one; return its hash, of the same kind as `like`."""
         if (prefetched := self._prefetched.pop(key, None)) is None:
             return self.transport.download(key, path, like)
         path.write_bytes(prefetched)

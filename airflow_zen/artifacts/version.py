@@ -78,10 +78,10 @@ def object_name(milliseconds: int, digest: str) -> str:
 
 
 def version_path(name: str) -> str:
-    """Return where an object of this name, or the timestamp it begins with, is under `versions/`.
+    """Return the path under `versions/` of an object name, or of the timestamp it begins with.
 
-    It is in folders by its time, for 12 days and in them for 17 minutes, so that on a filesystem the newest is found
-    without a look at all others.
+    Objects are in folders by their time, for 12 days and in them for 17 minutes, so that on a filesystem the newest is
+    found without looking at all others.
     """
     return f"{name[:4]}/{name[:7]}/{name}"
 

@@ -90,7 +90,7 @@ class StepCache:
     ) -> tuple[T | None, Lease]:
         """Wait for the entry of a key that an equal step computes, or hold the lease to compute it.
 
-        `find_result` returns what is made of the entry; None where there is none.
+        `find_result` returns the result of the entry; None if there is none.
         """
         return self._leases.acquire_or_wait(_entry_key(key), find_result, attempt)
 
@@ -148,7 +148,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
 class KeyHistory:
     """The last few keys of each task under `cache/history/`, one object for each task.
 
-    When two runs of a task write at once one record may be lost; only the text of an explanation depends on it.
+    If two runs of a task write at once, one record may be lost; it is only used for explanations.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -182,7 +182,7 @@ class KeyHistory:
 
 
 def nearest_record(ingredients: Mapping[str, str], history: list[KeyRecord]) -> KeyRecord | None:
-    """Return the earlier result that differs least; the newest of several."""
+    """Return the earlier result with the fewest differences; the newest of several."""
     return min(history, key=lambda entry: len(list(changed_ingredients(ingredients, entry.ingredients))), default=None)
 
 
@@ -195,7 +195,7 @@ def changed_ingredients(now: Mapping[str, str], before: Mapping[str, str]) -> It
 
 
 def explain_miss(ingredients: Mapping[str, str], sources: Mapping[str, str], history: list[KeyRecord]) -> str:
-    """Return in one line why a key is unknown: what differs from the closest earlier result.
+    """Return in one line why a key is unknown: the differences from the most similar earlier result.
 
     `sources` are the texts behind the ingredients; short ones are shown in place of their fingerprints.
     """

@@ -1,4 +1,4 @@
-"""How bytes move: local files, obstore and fsspec."""
+"""Transports of bytes: local files, obstore and fsspec."""
 
 from __future__ import annotations
 

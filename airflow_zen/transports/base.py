@@ -1,4 +1,4 @@
-"""The interface through which bytes move under one root, and what all its implementations share."""
+"""The interface of transports, which move bytes under one root, and the code that they share."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class Transport(ABC):
             run_in_parallel(self._delete, keys)
 
     def together(self, *calls: Callable[[], Any]) -> tuple[Any, ...]:
-        """Return the results of calls that wait for the store, the first made in this thread; on a local root all are."""
+        """Return the results of calls that wait for the store, the first made in this thread; all on a local root."""
         with ThreadPoolExecutor(MAX_THREADS) as pool:
             others = [pool.submit(call) for call in calls[1:]]
             return (*(call() for call in calls[:1]), *(each.result() for each in others))
@@ -321,9 +321,9 @@ _ERROR_CODE = r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expect
 
 @contextmanager
 def translate_errors(root: str, key: str = "") -> Iterator[None]:
-    """Raise `StoreDenied`, `StoreUnavailable` or `ArtifactNotFound` for a client's error that means that; pass all others.
+    """Raise `StoreDenied`, `StoreUnavailable` or `ArtifactNotFound` for such an error of a client; pass all others.
 
-    key: of the object that is read. Without one, an error for something missing means that the bucket is missing.
+    key: of the object that is read. Without one, an error for a missing object means a missing bucket.
     """
     try:
         yield

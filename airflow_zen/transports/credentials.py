@@ -1,4 +1,4 @@
-"""The storage options of an artifact root: of an Airflow connection, with credentials that botocore finds and renews."""
+"""The storage options of an Airflow connection, with credentials that botocore finds and renews."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class FsspecTransport(Transport):
         return next((key for key in self.list(prefix) if key > after), None)
 
     def _first_azure_key(self, container: str, path: str, after: str) -> str | None:
-        """Look for the key `after` in pages of 5000: Azure's client cannot be told where to start."""
+        """Search the key after `after` in pages of 5000: Azure's client has no option for the start."""
         from fsspec.asyn import sync
 
         async def first_key() -> str | None:
@@ -186,7 +186,7 @@ def _open_filesystem(root: str, options: Mapping[str, Any], timeouts: Timeouts) 
 
 
 def _modified_time(info: Mapping[str, Any]) -> float:
-    """Return when an object was written; filesystems name the field differently. Unknown is later than anything."""
+    """Return when an object was written, by the field of each filesystem; an unknown time counts as the latest."""
     found = next((info[name] for name in _MODIFIED_FIELDS if info.get(name)), None)
     if found is None:
         return math.inf
@@ -213,9 +213,9 @@ class TransferCounter:
 async def _run_with_stall_timeout(
     transfer: Callable[[], Awaitable[Any]], counter: TransferCounter, stall_timeout: float
 ) -> None:
-    """Run a transfer; raise `TimeoutError` when no byte moves for `stall_timeout` seconds.
+    """Run a transfer; raise `TimeoutError` after `stall_timeout` seconds without progress.
 
-    aiohttp waits without end for a server that stops reading.
+    aiohttp has no timeout for a server that stops reading.
     """
     task = asyncio.ensure_future(transfer())
     previous_count = -1

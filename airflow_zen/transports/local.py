@@ -37,8 +37,9 @@ _FICLONE = 0x40049409
 class LocalTransport(Transport):
     """Keep the artifact root in a directory of this machine.
 
-    sync_to_disk: whether files are on the disk, and not only in the system's memory, before the rename that publishes
-    them, so that they are whole or absent after a power loss; and all of a step's when its record is written. Folders and files have the permissions for the group that the root has.
+    sync_to_disk: whether files are written to the disk before the rename that publishes them, so that after a power
+    loss they are complete or absent; files of a step are all on the disk when its record is written. Folders and files
+    have the group permissions of the root.
     """
 
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes, *, sync_to_disk: bool = False) -> None:
@@ -85,11 +86,11 @@ class LocalTransport(Transport):
                 self._rename(staged, f"{prefix}/{name}")
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys under a folder, without the sizes that `list_objects` asks for."""
+        """Yield the keys under a folder, without the sizes that `list_objects` reads."""
         return (self._key(entry.path) for entry in _walk_files(self._directory / prefix))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete the files, and the folders that this leaves empty."""
+        """Delete the files, and folders that are empty then."""
         for key in keys:
             self._delete_one(key)
 
@@ -176,7 +177,7 @@ class LocalTransport(Transport):
             run_in_parallel(_sync, files)
 
     def _file_mode(self, key: str, mode: int) -> int:
-        """Return the permissions of a file: for the group, and for others where it is not private, at most the root's."""
+        """Return the permissions of a file: for the group, and for others unless it is private, at most the root's."""
         return mode & (stat.S_IRWXU | self._mode & (stat.S_IRWXG if key.startswith(_PRIVATE) else 0o077))
 
     def _rename(self, path: Path, key: str) -> None:
@@ -185,7 +186,7 @@ class LocalTransport(Transport):
             _sync((self._directory / key).parent)
 
     def _move(self, move: Callable[[Path], object], key: str) -> None:
-        """Call `move` with the path of a key, whose folder exists then: others delete folders that they leave empty."""
+        """Call `move` with the path of a key in an existing folder; other processes may delete empty folders."""
         target = self._directory / key
         for attempt in range(_MAX_RENAMES):
             self._make_folder(target.parent)
@@ -255,9 +256,9 @@ def _sync(path: Path) -> None:
 
 
 def own_copy(path: Path, target: Path) -> None:
-    """Make a file through which the original cannot be changed: a hard link to a read-only file, for root a copy.
+    """Make a file through which the original cannot be changed: a hard link to a read-only file, or a copy for root.
 
-    Permissions do not keep root from writing. A filesystem that can shares the blocks of the copy.
+    Permissions do not keep root from writing. Filesystems with shared blocks make the copy without copying bytes.
     """
     if os.geteuid() != 0:
         link_or_copy(path, target)
@@ -282,7 +283,7 @@ def link_or_copy(path: Path, target: Path) -> None:
 
 
 def _walk_files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    """Walk a folder in the order that its keys have as text, one folder's names in memory at a time.
+    """Walk a folder in the lexicographic order of its keys, with one folder's names in memory at a time.
 
     A folder's keys continue with `/`, so `a.json` comes before `a/b` and `a-b` before both.
     """

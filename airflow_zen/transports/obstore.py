@@ -79,7 +79,7 @@ _thread_state = {"running": False, "lost": False}
 class ObstoreSettings:
     """Arguments of `obstore.store.from_url`.
 
-    credentials: those that are renewed again and again; None where `config` holds the credentials.
+    credentials: a provider of credentials that expire; None if `config` has the credentials.
     """
 
     config: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -143,7 +143,7 @@ class ObstoreTransport(Transport):
 
     @property
     def _upload_store(self) -> Any:
-        """Return the store for requests that take long to answer; opened when first used, which takes 10 ms."""
+        """Return the store for slow requests, which is opened at its first use, because that takes 10 ms."""
         if self._store and self._opened_upload_store is None:
             self._opened_upload_store = self._open_store(self._timeouts.write)
         return self._opened_upload_store

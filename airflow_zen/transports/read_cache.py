@@ -122,7 +122,7 @@ class ReadCache:
         return True
 
     def _path(self, file: ArtifactFile) -> Path:
-        """Return a file's path; the hash is checked again, because it becomes a path that may be deleted."""
+        """Return a file's path; the hash is validated again, because the path may be deleted."""
         if not FILE_HASH.fullmatch(file.hash):
             raise ArtifactRefused(f"The file {file.path!r} has no hash, got {file.hash!r}. Run its step again.")
         name = hash_hex(file.hash)

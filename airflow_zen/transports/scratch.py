@@ -1,4 +1,4 @@
-"""A process's folder for temporary files, which another process on the host removes if the first one was killed."""
+"""The folder for temporary files of a process, which other processes of the host remove after it was killed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _lasting_folders: dict[tuple[Path, int], Path] = {}
 class ScratchFolder:
     """A folder under `parent` for this process, made at its first use, and locked while it is needed.
 
-    The lock is the operating system's and ends with the process, however that ends. Whoever makes a folder first removes
-    those of the same host whose lock is free. `parent` None is the directory for temporary files. lasting: whether
-    its contents may outlive this object, as values that map files do: then all share one folder until the process ends.
+    The operating system releases the lock when the process ends. The process that makes a folder first removes those of
+    the same host whose lock is free. `parent` None is the directory for temporary files. lasting: whether its contents
+    may outlive this object, as values that map files do: then all share one folder until the process ends.
     """
 
     def __init__(self, parent: Path | None = None, *, lasting: bool = True) -> None:
@@ -56,7 +56,7 @@ class ScratchFolder:
         return directory
 
     def remove_abandoned(self) -> None:
-        """Remove what processes of this host and user that are gone have left, and what is older than a week."""
+        """Remove the folders of ended processes of this host and user, and folders older than a week."""
         with suppress(OSError), os.scandir(self.parent) as found:
             for entry in list(found):
                 if entry.name.startswith(f"{_PREFIX}{socket.gethostname()}~"):
@@ -65,7 +65,7 @@ class ScratchFolder:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
     def _make(self) -> Path:
-        """Make the folder, whole and locked before anyone can find it."""
+        """Make the folder; it is complete and locked before other processes can find it."""
         path = Path(tempfile.mkdtemp(prefix=f"{_INCOMPLETE_PREFIX}{socket.gethostname()}~", dir=self.parent))
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with suppress(OSError):

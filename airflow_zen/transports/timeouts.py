@@ -1,4 +1,4 @@
-"""How long the clients of stores and of MLflow wait."""
+"""Timeouts of the clients of stores and of MLflow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 class Timeouts(msgspec.Struct, frozen=True):
     """Limit how long a transport waits, in seconds.
 
-    connect: for a connection. read: for the next bytes of a response. write: for a request that carries a file or a
-    part of one, or that has the store copy one, and for the next bytes of a file that is sent. retry: a request that
-    failed is not sent again after this time. answer: for a whole answer of MLflow, however slowly its bytes arrive.
+    connect: for a connection. read: for the next bytes of a response. write: for a request that uploads or copies a
+    file or a part of one, and for the next bytes of an upload. retry: a failed request is not repeated after this time.
+    answer: for a whole answer of MLflow, however slowly its bytes arrive.
     """
 
     connect: float = 10.0

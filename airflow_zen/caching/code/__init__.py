@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class CodeFingerprint(msgspec.Struct, frozen=True):
-    """What the code contributes to a cache key.
+    """The ingredients of a cache key that come from code.
 
     `ingredients` maps labels (`function features.clean`, `distribution scikit-learn`) to fingerprints or versions,
-    `sources` the labels of functions, classes and modules to their text as it is written, for a diff. `warnings` say why the
-    same key may still give another result. `context` is what the code reads of the task run's context.
+    `sources` the labels of functions, classes and modules to their source text, for a diff. `warnings` are the reasons
+    why the same key may still give another result. `context` is what the code reads of the task run's context.
     """
 
     ingredients: Mapping[str, str]
@@ -46,10 +46,10 @@ def fingerprint_code(
 ) -> CodeFingerprint:
     """Fingerprint a function and all it reaches: project code by source, constants by value, libraries by version.
 
-    `fallback` fingerprints values of unknown types. `arguments` are passed to the function: the ingredient
-    `parameter NAME` is their value, and their code is reached, as is that of `reached`. `known` keeps what the code
-    reaches for further calls with other arguments, between which no constant may change. Raises `FingerprintError` when
-    something reached cannot be fingerprinted soundly.
+    `fallback` fingerprints values of unknown types. `arguments` are passed to the function: the ingredient `parameter
+    NAME` is their value, and their code is reached, as is that of `reached`. `known` caches the reached code for
+    further calls with other arguments, between which no constant may change. Raises `FingerprintError` if something
+    reached cannot be fingerprinted reliably.
     """
     reached = tuple(reached)
     plain = _plain_parameters(arguments or {}) if known is not None else None

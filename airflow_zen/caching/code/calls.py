@@ -1,4 +1,4 @@
-"""Calls whose result the text does not show: code found by a name, the task run's context, clocks and generators."""
+"""Calls whose result the source does not determine: dynamic imports, the task run's context, clocks, generators."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _DOCSTRING_READERS = ("__doc__", "getdoc", "json_schema", "tools=", "tools =", "
 
 
 def check_lookup(path: str) -> None:
-    """Raise `FingerprintError` when a function finds code by a name, and is passed on or given a computed name."""
+    """Raise `FingerprintError` if a function that finds code by name is passed on, or gets a computed name."""
     if path in _ALL or path.startswith(f"{_MODULES}."):
         raise FingerprintError(
             f"The step's code uses {path.removeprefix('builtins.')}, which runs code that cannot be seen. "
@@ -74,14 +74,14 @@ def check_lookup(path: str) -> None:
 
 
 def is_lookup(value: Any) -> bool:
-    """Whether a value finds code by a name."""
+    """Whether a value is a function that finds code by name."""
     return _path_of(value) in _ALL
 
 
 def looked_up(reference: Reference, resolved: ResolvedName, scope: Scope) -> Iterable[ResolvedName]:
-    """Return what a reference leads to: the module or object that its literal arguments name, or what it resolved to.
+    """Return the target of a reference: the module or object that its literal arguments name, or the resolved value.
 
-    Raises `FingerprintError` for a name that is computed.
+    Raises `FingerprintError` for a computed name.
     """
     path = resolved.path or _path_of(resolved.value)
     if not path or not (path in _ALL or path in _REFUSED_CALLS or path.startswith(_MODULES)):
@@ -102,7 +102,7 @@ def looked_up(reference: Reference, resolved: ResolvedName, scope: Scope) -> Ite
 
 
 def _path_of(value: Any) -> str:
-    """Return the public name of a value that finds code, under whatever name the code holds it."""
+    """Return the public name of a function that finds code, whatever name the code uses for it."""
     if value is sys.modules:
         return _MODULES
     module = getattr(value, "__module__", None) if callable(value) else None
@@ -137,7 +137,7 @@ def _modules(path: str, name: str, package: list[str], scope: Scope) -> Iterator
 
 
 def _object(name: str) -> ResolvedName:
-    """Return what `module:attribute` or `module.attribute` names."""
+    """Return the object of `module:attribute` or `module.attribute`."""
     module, colon, rest = name.partition(":")
     attributes = rest.split(".") if rest else []
     while not colon and not is_importable(module) and "." in module:

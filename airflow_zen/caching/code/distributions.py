@@ -1,4 +1,4 @@
-"""Whose code a module or a value is: the project's, the standard library's or a distribution's."""
+"""The origin of a module or a value: the project, the standard library or a distribution."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_pa
 
 
 def origin_of_module(module_name: str, file: str | None = None) -> CodeOrigin:
-    """Return whose code a module is, by the path of its file.
+    """Return the origin of a module, by the path of its file.
 
-    A library is what lies in site-packages or dist-packages, or is listed as installed by a distribution beside it. An
-    editable install lists none of its modules.
+    A module is a library's if it is in site-packages or dist-packages, or if a distribution beside it lists it as
+    installed. An editable install lists none of its modules.
     """
     file = file or module_file(module_name)
     top = module_name.partition(".")[0]
@@ -116,7 +116,7 @@ def distribution_pin(module_name: str) -> tuple[str, str]:
 
 
 def installed_distributions(folder: str) -> dict[str, str]:
-    """Return what identifies the content of each distribution in an import folder, by name in lower case."""
+    """Return the identity of each distribution in an import folder, by name in lower case."""
     index = _distribution_index(folder, os.stat(folder).st_mtime_ns)  # noqa: PTH116
     return dict(map(index.identity, index.folders))
 
@@ -213,7 +213,7 @@ class _DistributionIndex:
         return path.read_bytes() if path.is_file() else b""
 
     def _candidate_folders(self, top: str) -> Iterator[str]:
-        """Yield the folders in an order in which scikit_learn comes early for `sklearn`; the caller checks each."""
+        """Yield folders, the most similar names first, such as scikit_learn for `sklearn`; the caller checks each."""
         wanted = _normalized_name(top)
         yield from (folder for folder, name in self.folders.items() if name == wanted)
         yield from sorted(self.folders, key=lambda folder: _mismatch_rank(wanted, self.folders[folder]))
@@ -263,7 +263,7 @@ def _normalized_name(name: str) -> str:
 
 
 def _mismatch_rank(wanted: str, name: str) -> tuple[bool, int]:
-    """Rank names that contain the letters in order first (scikitlearn: sklearn), shorter before longer."""
+    """Rank names that contain the letters in order first (scikitlearn: sklearn), shorter names before longer."""
     letters = iter(name)
     return not all(letter in letters for letter in wanted), len(name)
 

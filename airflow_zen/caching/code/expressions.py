@@ -1,4 +1,4 @@
-"""What the expressions of a syntax tree bind, read and name."""
+"""The names that expressions of a syntax tree bind and read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a name in code refers to when it runs, and the labels of what was reached."""
+"""Resolution of names in code to values at run time, and the labels of reached values."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ _BUILTINS = vars(builtins)
 
 
 class ResolvedName(msgspec.Struct, frozen=True):
-    """What a chain of names refers to: a value of the project, or a name outside of it.
+    """The target of a chain of names: a value of the project, or an external name.
 
-    `path` is the public name (`numpy.random.rand`) of what comes from outside the project, `module` the outside module
-    it starts in, `qualified_name` the name of a project's value (`config.LIMIT`), `unresolved` the attributes that were
-    not followed.
+    `path` is the public name (`numpy.random.rand`) of an external target, `module` the external module it starts in,
+    `qualified_name` the name of a project's value (`config.LIMIT`), `unresolved` the attributes that were not followed.
     """
 
     value: Any = MISSING
@@ -52,7 +51,7 @@ class ResolvedName(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """The names that a piece of code sees; `imports` are those that its file binds by imports."""
+    """The names visible to a piece of code; `imports` are those that its file binds by imports."""
 
     globals: Mapping[str, Any]
     imports: Mapping[str, tuple[Import, ...]] = msgspec.field(default_factory=dict)
@@ -60,7 +59,7 @@ class Scope(msgspec.Struct, frozen=True):
     label: str = ""
 
     def resolve(self, reference: Reference) -> Iterable[ResolvedName]:
-        """Return everything that a reference may refer to: imports inside the code, or the nearest scope."""
+        """Return every possible target of a reference: imports inside the code, or the nearest scope."""
         name, rest = reference.chain[0], reference.chain[1:]
         if name == REFLECTION:
             raise FingerprintError(
@@ -213,12 +212,12 @@ class LabelRegistry:
         self._pending: deque[Callable[[], None]] = deque()
 
     def visit_pending(self) -> None:
-        """Visit everything that was labeled and not yet visited."""
+        """Visit everything that was labeled but not visited yet."""
         while self._pending:
             self._pending.popleft()()
 
     def visit_once(self, kind: str, module: str, qualname: str, thing: Any, visit: Callable[[str, Any], None]) -> str:
-        """Label a thing, and visit it later if it is new."""
+        """Label a value, and schedule a visit if it is new."""
         known = len(self._labels)
         label = self.unique_label(kind, module, qualname, thing)
         if len(self._labels) > known:

@@ -76,7 +76,7 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
         return {}
 
     def find_function(self, code: CodeType) -> Definition | None:
-        """Return the definition of a code object, found by its place and by what it does; None when it is not there."""
+        """Return the definition of a code object, found by its position and contents; None if it is not there."""
         if known := self._by_code.get(id(code)):
             return known[1]
         among = self._by_place.get((code.co_name, code.co_firstlineno), [])
@@ -159,7 +159,7 @@ def _summary(content: bytes, text: str, flags: int) -> Summary:
 
 @cache
 def _maker() -> bytes:
-    """Return what a summary depends on besides the text: the code that makes it, and Python's."""
+    """Return the inputs of a summary besides the text: the version of the code that makes it, and Python's."""
     ours = (Path(__file__).with_name(f"{name}.py") for name in ("expressions", "summary", "syntax"))
     text = b"".join(path.read_bytes() for path in ours)
     return sha256(f"{sys.version} {sys.flags.optimize}".encode() + text).digest()
@@ -203,7 +203,7 @@ def _store_summary(path: Path, summary: Summary) -> None:
 
 
 def _remove_oldest(paths: list[Path]) -> None:
-    """Remove half of the files."""
+    """Remove the older half of the files."""
     ages = []
     for path in paths:
         with suppress(FileNotFoundError):
@@ -237,7 +237,7 @@ def function_definition(function: FunctionType) -> tuple[SourceFile, Definition]
 
 
 def origin_of_function(function: FunctionType) -> CodeOrigin:
-    """Return whose code a function is, by the file of its code object."""
+    """Return the origin of a function, by the file of its code object."""
     file = function.__code__.co_filename
     module = str(function.__globals__.get("__name__", ""))
     if file.startswith("<"):

@@ -1,4 +1,4 @@
-"""What holds when a step runs and its text does not show: classes as they are, and what modules set in libraries."""
+"""Runtime state that source text does not show: attributes of classes, and settings that modules make in libraries."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _SETTER = r".*\.(set|seed|manual_seed|enable|disable|register|use|update|patch|i
 
 
 class ClassSource(msgspec.Struct, frozen=True):
-    """The text of a class, and the names its methods see.
+    """The text of a class, and the names visible to its methods.
 
-    There are several definitions when branches define the class and nothing tells which is in force: all its attributes
+    There are several definitions if branches define the class and it is unknown which one is active: all its attributes
     then count by their values.
     """
 
@@ -59,7 +59,7 @@ class ClassSource(msgspec.Struct, frozen=True):
     cells: Mapping[str, Any]
 
     def runtime_values(self, cls: type) -> Iterator[tuple[str, Any]]:
-        """Yield each attribute, and each part of a field, whose present value the text does not show."""
+        """Yield each attribute, and each part of a field, whose current value the text does not show."""
         literals = self.definitions[0].literals if len(self.definitions) == 1 else {}
         is_enum = hasattr(cls, "__members__")
         for name, value in sorted(vars(cls).items()):
@@ -84,7 +84,7 @@ class ClassSource(msgspec.Struct, frozen=True):
         return isinstance(inner, FunctionType) and inner.__code__.co_filename.startswith(("<string", "<attrs"))
 
     def _is_written_method(self, cls: type, name: str, value: Any) -> bool:
-        """Whether an attribute is the method that the text of the class defines under that name, and nothing else."""
+        """Whether an attribute is exactly the method that the text of the class defines under that name."""
         functions = descriptor_functions(value)
         if len(self.definitions) > 1 or not functions:
             return False
@@ -120,9 +120,9 @@ def function_attributes(function: FunctionType) -> dict[str, Any]:
 
 
 def class_source(cls: type) -> ClassSource | None:
-    """Return the text of a class; None for one that was made by a call.
+    """Return the text of a class; None for a class made by a call.
 
-    Raises `FingerprintError` when its file was edited after it was loaded, or when nothing tells which text is in force.
+    Raises `FingerprintError` if its file was edited after it was loaded, or if it is unknown which text is active.
     """
     methods = [each for each in map(_underlying_function, vars(cls).values()) if each is not None]
     module = sys.modules.get(cls.__module__)
@@ -146,7 +146,7 @@ def _is_member(cls: type, function: FunctionType) -> bool:
 
 
 def _in_force(cls: type, found: list[Definition], lines: list[int]) -> list[Definition]:
-    """Return the definitions of a class that contain its methods, or all of them where it has none."""
+    """Return the definitions of a class that contain its methods, or all definitions if it has none."""
     first = vars(cls).get("__firstlineno__")
     inside = [each for each in found if any(each.first_line <= line <= each.last_line for line in lines)]
     inside = [each for each in found if each.first_line == first] or inside or found
@@ -202,7 +202,7 @@ def _underlying_function(value: Any) -> FunctionType | None:
 
 
 def dynamic_class_contents(cls: type) -> dict[str, Any]:
-    """Return what makes up a class that was made by a call, such as a namedtuple."""
+    """Return the contents of a class that was made by a call, such as a namedtuple."""
     return {name: each for name, each in vars(cls).items() if _is_content(cls, name, each)}
 
 
@@ -219,7 +219,7 @@ def _is_content(cls: type, name: str, value: Any) -> bool:
 
 
 def instance_contents(value: Any) -> Any:
-    """Return all that an instance of a project's class holds, or None when part of it is hidden in C."""
+    """Return all contents of an instance of a project's class, or None if part of it is hidden in C."""
     cls = type(value)
     if not all(base.__flags__ & _HEAP_TYPE or base in (object, Exception, BaseException) for base in cls.__mro__):
         return None
@@ -294,7 +294,7 @@ def module_scope(names: Mapping[str, Any]) -> Scope:
 
 
 def state_parts(names: Mapping[str, Any]) -> Iterator[Part]:
-    """Yield the statements of a module's top level that may change the state of a library, and what is registered there."""
+    """Yield the top-level statements of a module that may change the state of a library, and registered objects."""
     summary, scope = _summary(names), module_scope(names)
     for effect in summary.effects if summary else ():
         references = (Reference(effect.target),) if effect.target else effect.part.references
@@ -352,7 +352,7 @@ def _all_references(summary: Summary) -> Iterator[Reference]:
 
 
 def unused_imports(names: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the modules of libraries that a module imports under names it does not use: for their effect, perhaps."""
+    """Yield the library modules that a module imports under unused names, possibly for their side effects."""
     summary, scope = _summary(names), module_scope(names)
     used = {reference.chain[0] for reference in _all_references(summary)} if summary else set()
     for name, imports in scope.imports.items():

@@ -1,4 +1,4 @@
-"""The summary of a source file: each definition's normalized content, and the names outside of it that it refers to."""
+"""The summary of a source file: the normalized content of each definition, and its references to outer names."""
 
 import marshal
 import re
@@ -39,7 +39,7 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, order=True, gc=Fal
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A piece of code: the hash of what it says, and every name in it that is defined elsewhere."""
+    """A piece of code: the hash of its content, and every name in it that is defined elsewhere."""
 
     digest: str = ""
     references: tuple[Reference, ...] = ()
@@ -76,17 +76,17 @@ class Definition(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Effect(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A statement at the top level that is run for its effect; `target` is what it sets an attribute or item of."""
+    """A top-level statement with a side effect; `target` is the object whose attribute or item it sets."""
 
     part: Part
     target: tuple[str, ...] = ()
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one file says: its top level, the names bound there by imports, and its definitions, inner before outer.
+    """The contents of one file: its top level, the names bound there by imports, and its definitions, inner first.
 
-    `rebound` are the names that its top level binds more than once, `effects` the calls and assignments at the top level
-    that may change the state of libraries.
+    `rebound` are the names that its top level binds more than once, `effects` the calls and assignments at the top
+    level that may change the state of libraries.
     """
 
     code: Part
@@ -118,7 +118,7 @@ _PLAIN = 2
 
 
 def code_digest(code: CodeType) -> str:
-    """Return the hash of what a code object does, whatever file and lines it names."""
+    """Return the hash of the instructions of a code object, without its file and lines."""
     return sha256(marshal.dumps(_code_content(code), _PLAIN)).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""The walk through the syntax tree of a file that makes its summary."""
+"""The visitor of a syntax tree that makes the summary of a file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SEPARATOR = "\x1f"
 
 
 def summarize(text: str, flags: int = 0) -> Summary:
-    """Return the summary of a text, which depends on nothing else; `flags` are the compiler's, of future statements.
+    """Return the summary of a text, which has no other input; `flags` are the compiler's, of future statements.
 
     Raises `SyntaxError` for text that cannot be compiled.
     """
@@ -128,7 +128,7 @@ class _Summarizer(ExpressionVisitor):
         self._note_literal(node.target, node.value)
 
     def _note_literal(self, target: ast.expr, value: ast.expr | None) -> None:
-        """Remember the constant that a class gives to an attribute, unless it gives it two."""
+        """Record the constant that a class assigns to an attribute, unless it assigns two."""
         if self.scope.kind == "class" and isinstance(target, ast.Name):
             is_first = isinstance(value, ast.Constant) and target.id not in self.literals
             self.literals[target.id] = constant_text(value.value) if is_first else ""  # type: ignore[union-attr]

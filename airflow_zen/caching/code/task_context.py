@@ -1,4 +1,4 @@
-"""What code reads of the task run's context by constant names: `context["params"]["depth"]`, `context["dag_run"].conf`."""
+"""Reads of the task run's context by constant names: `context["params"]["depth"]`, `context["dag_run"].conf`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ ContextPath = tuple[Member, ...]
 
 
 def context_reads(text: str, getters: Collection[tuple[str, ...]]) -> frozenset[ContextPath]:
-    """Return what a text reads of the contexts that it gets by calls of `getters`, the names of `get_current_context`.
+    """Return the reads of contexts in a text; `getters` are the names of `get_current_context` there.
 
-    Raises `FingerprintError` where it does anything else with a context.
+    Raises `FingerprintError` for any other use of a context.
     """
     try:
         reader = _Reader(ast.parse(text))
@@ -47,7 +47,7 @@ def context_reads(text: str, getters: Collection[tuple[str, ...]]) -> frozenset[
 
 
 def keyword_reads(function: Callable[..., Any]) -> frozenset[ContextPath]:
-    """Return what a function reads of its parameter `**context`; raise `FingerprintError` where it uses it otherwise."""
+    """Return the reads of a function's parameter `**context`; raise `FingerprintError` for any other use."""
     names = [each.name for each in inspect.signature(function).parameters.values() if each.kind is each.VAR_KEYWORD]
     if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
         _refuse("in a function that a decorator wraps")
@@ -60,7 +60,7 @@ def keyword_reads(function: Callable[..., Any]) -> frozenset[ContextPath]:
 
 
 class _Reader:
-    """Finds what is done with a value; each node knows the one around it."""
+    """Finds the uses of a value in a syntax tree in which each node knows its parent."""
 
     def __init__(self, tree: ast.AST) -> None:
         self._nodes = list(ast.walk(tree))
@@ -106,7 +106,7 @@ class _Reader:
             yield from self.reads_of_name(target, function, calls)
 
     def _path(self, node: ast.AST) -> ContextPath:
-        """Return the members that are read one after the other, beginning with an item of the context."""
+        """Return the members that are read in sequence, beginning with an item of the context."""
         path: list[Member] = []
         while found := self._member(node):
             node, member = found
@@ -130,10 +130,10 @@ class _Reader:
 
 
 def context_value(context: Mapping[str, Any], path: ContextPath) -> tuple[str, Any]:
-    """Return a label and the value of what a path reads: `params.depth` and 8.
+    """Return a label and the value of a path: `params.depth` and 8.
 
-    The value is the whole one where a part of a plain value is read, and `...` where it is not there. Raises
-    `FingerprintError` for what is no plain value.
+    For a part of a plain value, it is the whole value; `...` if it does not exist. Raises `FingerprintError` for a
+    value that is not plain.
     """
     value: Any = context
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""The walk over all that a function reaches: each thing is visited once, in the order of the code."""
+"""The visitor of everything that a function reaches: each value is visited once, in the order of the code."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 
 class DependencyWalker(LabelRegistry):
-    """Visits everything that the code reaches, and collects ingredients."""
+    """Visits all values that the code reaches, and collects ingredients."""
 
     def __init__(self, root: Callable[..., Any], fallback: FingerprintFallback | None) -> None:
         self.caller_fallback = fallback
@@ -87,14 +87,14 @@ class DependencyWalker(LabelRegistry):
         super().__init__(module_label(innermost.__globals__) if self.innermost else "")
 
     def add_value(self, label: str, value: Any, what: str) -> None:
-        """Add a value, and reach the code and the classes in it; `what` says in an error what it is."""
+        """Add a value, and reach the code and the classes in it; `what` names it in errors."""
         try:
             self.ingredients[label] = self.fingerprint(value)
         except FingerprintError as error:
             raise FingerprintError(f"{what}: {error}") from error
 
     def add_module_states(self) -> None:
-        """Add what the modules of the code do to libraries when they are loaded."""
+        """Add the changes that the code's modules make to libraries when they are loaded."""
         for names in loaded_modules(self.modules.values()):
             for module in unused_imports(names):
                 self.label_external(module, module)
@@ -155,7 +155,7 @@ class DependencyWalker(LabelRegistry):
         return f"{path} holding {self._fingerprint_closure(function)}"
 
     def _fingerprint_closure(self, function: FunctionType) -> str:
-        """Fingerprint a function that a library's call made by all it closes over."""
+        """Fingerprint a function made by a library's call by the values in its closure."""
         cells = [cell_value(cell) for cell in function.__closure__ or ()]
         return self.fingerprint((cells, function.__defaults__, function.__kwdefaults__))
 
@@ -173,7 +173,7 @@ class DependencyWalker(LabelRegistry):
         return f"{label} around {' '.join([*inner, *self._label_wrapper_options(value, module)])}"
 
     def _label_wrapper_options(self, wrapper: Any, module: str) -> list[str]:
-        """Fingerprint the options of a wrapper that no decorator in the source shows."""
+        """Fingerprint the options of a wrapper that is not applied by a decorator in the source."""
         inner = unwrap_callable(wrapper)
         if module == "functools" or not isinstance(inner, FunctionType) or origin_of_function(inner) != "project":
             return []
@@ -208,13 +208,13 @@ class DependencyWalker(LabelRegistry):
         return self.visit_once("class", module, cls.__qualname__, cls, self.visit_class)
 
     def _label_binary(self, module: str, name: str) -> str | None:
-        """Return the label of what a library, or an extension module of the project, defines; None for any other."""
+        """Return the label of an object of a library or of a project's extension module; None for any other."""
         if origin_of_module(module) != "project":
             return self.label_external(f"{module}.{name}", module)
         return f"{name} of {self._label_code(sys.modules[module])}" if is_compiled(module_file(module)) else None
 
     def label_external(self, path: str, module: str) -> str:
-        """Return the path of something outside the project, and add its distribution."""
+        """Return the path of an external object, and add its distribution."""
         if path in self._external:
             return path
         check_lookup(path)
@@ -231,7 +231,7 @@ class DependencyWalker(LabelRegistry):
         return label
 
     def visit_function(self, label: str, function: FunctionType) -> None:
-        """Add a function's text, what its names refer to, and its defaults."""
+        """Add a function's text, the targets of its names, and its defaults."""
         source, definition = function_definition(function)
         scope = scope_of(function, source, label.partition(" ")[2])
         decorators = kept_decorators(definition, scope)
@@ -256,7 +256,7 @@ class DependencyWalker(LabelRegistry):
                     self._label_reference(reference, resolved)
 
     def visit_class(self, label: str, cls: type) -> None:
-        """Add a class's text, what its names refer to, its bases and its attributes."""
+        """Add a class's text, the targets of its names, its bases and its attributes."""
         if (found := class_source(cls)) is None:
             self._visit_dynamic_class(label, cls)
             return
@@ -316,7 +316,7 @@ class DependencyWalker(LabelRegistry):
         self.ingredients[label] = sha256(frame("code", *said)).hexdigest()
 
     def _reference_lines(self, parts: Iterable[Part], scope: Scope, source: SourceFile | None) -> list[str]:
-        """Reach every name in parts of a file, and return what each refers to."""
+        """Reach every name in parts of a file, and return the target of each."""
         self.source_folder = source.folder if source else ""
         self.modules[id(scope.globals)] = scope.globals
         lines: set[str] = set()
@@ -356,7 +356,7 @@ class DependencyWalker(LabelRegistry):
         return target + self._label_attribute(resolved)
 
     def _label_attribute(self, resolved: ResolvedName) -> str:
-        """Follow the attribute of a function or instance, which can hold a value or a clock."""
+        """Follow an attribute of a function or instance, which may be a value or a clock."""
         name = resolved.unresolved[0] if resolved.unresolved else "__"
         held = getattr(resolved.value, "__dict__", {}) if callable(resolved.value) else {}
         if name.startswith("__") or name not in held or isinstance(resolved.value, type):
