@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         save_artifact,
     )
     from airflow_zen.decorators.ml_step import ml_step
+    from airflow_zen.deployment import BentoML, KServe, MLflowServing
+    from airflow_zen.deployment.base import Deployment
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.mlflow.offline import mlflow_environment
     from airflow_zen.lineage.recorder import log_metadata
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.user_defined import register_materializer
     from airflow_zen.models.gates import Better
     from airflow_zen.operators.artifact import Artifact, Model
+    from airflow_zen.operators.deployment import DeployModelOperator, ReadPredictionsOperator, deploy, predictions
     from airflow_zen.operators.evaluation import EvaluateOperator, evaluate
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.operators.prediction import BatchPredictOperator, predict
@@ -68,11 +71,14 @@ __all__ = [
     "ArtifactRef",
     "BatchPredictOperator",
     "Better",
+    "BentoML",
     "CSVString",
     "Cache",
     "Check",
     "ClassificationEvaluation",
     "Columns",
+    "DeployModelOperator",
+    "Deployment",
     "Each",
     "EvaluateOperator",
     "EvaluationReport",
@@ -82,8 +88,10 @@ __all__ = [
     "HasType",
     "InRange",
     "JSONString",
+    "KServe",
     "MLStepOperator",
     "MLflowModel",
+    "MLflowServing",
     "MarkdownString",
     "Materializer",
     "Model",
@@ -96,6 +104,7 @@ __all__ = [
     "NotNull",
     "Output",
     "PromoteModelOperator",
+    "ReadPredictionsOperator",
     "RowCount",
     "RowCountChange",
     "SameSchema",
@@ -107,6 +116,7 @@ __all__ = [
     "ZenError",
     "artifact",
     "artifacts",
+    "deploy",
     "evaluate",
     "lineage",
     "load",
@@ -115,6 +125,7 @@ __all__ = [
     "mlflow_environment",
     "predict",
     "promote",
+    "predictions",
     "prune",
     "register_artifact",
     "register_materializer",
@@ -132,6 +143,8 @@ _MODULES = {
             *("NamedArtifact", "artifact", "load", "prune", "register_artifact", "save", "save_artifact"),
         ],
         "decorators.ml_step": ["ml_step"],
+        "deployment": ["BentoML", "KServe", "MLflowServing"],
+        "deployment.base": ["Deployment"],
         "errors": ["ZenError"],
         "lineage.mlflow.offline": ["mlflow_environment"],
         "lineage.recorder": ["log_metadata"],
@@ -147,6 +160,7 @@ _MODULES = {
         "sensors.model_version": ["ModelVersionSensor"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],
+        "operators.deployment": ["DeployModelOperator", "ReadPredictionsOperator", "deploy", "predictions"],
         "operators.evaluation": ["EvaluateOperator", "evaluate"],
         "operators.prediction": ["BatchPredictOperator", "predict"],
         "operators.promotion": ["PromoteModelOperator", "promote"],

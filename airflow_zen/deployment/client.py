@@ -125,7 +125,9 @@ class ServiceClient:
 
     def flush(self) -> dict[str, int]:
         """Write the predictions that wait; return how many were `written` since the start, and how many `dropped`."""
-        return dict(decode(self._request("POST", "predictions"), dict[str, int]))
+        if self._address is None:
+            return {"written": 0, "dropped": 0}
+        return decode(self._request("POST", "predictions"), dict[str, int])
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         if self._address is None:

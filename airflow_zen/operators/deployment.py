@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Annotated, Any
+
+from airflow.sdk.bases.decorator import get_unique_task_id
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings
 from airflow_zen.deployment.base import Deployment, Target
 from airflow_zen.deployment.state import NAME
-from airflow_zen.errors import ModelNameError, StepDefinitionError
+from airflow_zen.errors import ArtifactNotFound, ModelNameError, StepDefinitionError, log_errors
 from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.operators.artifact import Artifact
 from airflow_zen.operators.ml_step import MLStepOperator
@@ -100,6 +103,59 @@ def parse_model(model: Any) -> Any:
         return ModelSelector.parse(model).to_wire()
     except ModelNameError as error:
         raise StepDefinitionError(f"deploy({model!r}): {error}") from error
+
+
+class ReadPredictionsOperator(MLStepOperator):
+    """Return what deployments of a model were asked and answered, as a table artifact.
+
+    `model_name`: the registered model. `since`, `until`: limits of the time, ISO 8601 in UTC or the start of it; templates
+    such as `"{{ data_interval_start }}"` too. A line has the inputs by their names, `prediction`, `predicted_at`,
+    `model_version`, `deployment` and `latency_ms`. The same parts of the log are not read again.
+    """
+
+    custom_operator_name = "predictions"
+    ui_color = "#e3ecf7"
+
+    def __init__(self, *, model_name: str, since: str = "", until: str = "", **options: Any) -> None:
+        arguments = {"model": model_name, "since": since, "until": until, "stack_name": "", "parts": ""}
+        super().__init__(python_callable=read_logged_predictions, op_kwargs=arguments, **options)
+
+    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+        """Look up which parts there are: their hash is in the cache key."""
+        from airflow_zen.deployment.client import ServiceClient
+        from airflow_zen.deployment.prediction_log import prediction_parts
+
+        found = dict(self.op_kwargs)
+        with log_errors("The latest predictions may be missing"):
+            ServiceClient.configured().flush()
+        parts = prediction_parts(stack.store.transport, found["model"], found["since"], found["until"])
+        if not parts:
+            raise ArtifactNotFound(
+                f"No predictions of model {found['model']!r} are logged from {found['since'] or 'the start'!r} to "
+                f"{found['until'] or 'now'!r}. Deploy it with log_predictions=True, and send a request."
+            )
+        digest = sha256("\n".join(parts).encode()).hexdigest()[:16]
+        self.op_kwargs = found | {"stack_name": settings.stack, "parts": f"{len(parts)} parts, {digest}"}
+
+
+def predictions(model: str, *, since: str = "", until: str = "", task_id: str = "", **options: Any) -> Any:
+    """Add a step to the DAG that reads the prediction log of a model; return the table, for other steps.
+
+    The arguments are those of `ReadPredictionsOperator`. `task_id` is by default `predictions_of_` with the model.
+    """
+    name = task_id or get_unique_task_id(
+        f"predictions_of_{re.sub(r'[^A-Za-z0-9_.-]', '_', model)}", options.get("dag"), options.get("task_group")
+    )
+    return ReadPredictionsOperator(task_id=name, model_name=model, since=since, until=until, **options).output
+
+
+def read_logged_predictions(model: str, since: str, until: str, stack_name: str, parts: str) -> Any:
+    """Return the table, which is stored part by part; `parts` says in the cache key which parts there are."""
+    from airflow_zen.config.settings import open_stack
+    from airflow_zen.deployment.prediction_log import prediction_parts, read_predictions
+
+    transport = open_stack(Settings.read(stack_name), lineage=False).store.transport
+    return read_predictions(transport, prediction_parts(transport, model, since, until))
 
 
 def _deploying(name: str) -> Callable[..., Any]:
