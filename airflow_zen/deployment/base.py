@@ -1,4 +1,4 @@
-"""What a deployment is made of: the request, the target that serves it, and the record of what serves."""
+"""The records and interfaces of deployments: the request, the target, the server, and the resulting `Deployment`."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Deployment:
 class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A model to serve under a name.
 
-    directory: the MLflow Model on this machine, its requirements pinned, with a signature where its inputs are known.
-    uri: the address of its artifact in the store. requirements: the pins that the model was made with. rows: what the
-    smoke test sends, with the predictions in this process; None makes no smoke test. token: what clients send as
-    `Authorization: Bearer`, empty for none. log_predictions: whether requests and answers are stored. paths: folders of the
-    project's modules that the model is made of.
+    directory: the MLflow Model on this machine, its requirements pinned, with a signature if its inputs are known. uri:
+    the address of its artifact in the store. requirements: the pins that the model was made with. rows: the inputs of
+    the smoke test, with the predictions in this process; None makes no smoke test. token: the bearer token of clients,
+    empty for none. log_predictions: whether requests and answers are stored. paths: folders of the project's modules
+    that the model uses.
     """
 
     name: str
@@ -67,9 +67,9 @@ class DeploymentRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where and how a model is served: a frozen record of options, with a deterministic repr.
+    """The place and the way in which a model is served: a frozen record of options, with a deterministic repr.
 
-    Subclasses say how requests are encoded, and `deploy` a model. `kind` names the target in tags and tables.
+    Subclasses encode requests, and `deploy` a model. `kind` names the target in tags and tables.
     """
 
     kind: ClassVar[str]
@@ -83,7 +83,7 @@ class Target(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def key(self, request: DeploymentRequest) -> str:
-        """Return the identity of what would serve: a deployment with the same key is already what is asked for."""
+        """Return the identity of a request: a deployment with the same key already serves it."""
         parts = [repr(self), request.model, request.version, request.digest, request.token, request.log_predictions]
         return sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
@@ -97,30 +97,29 @@ class Target(msgspec.Struct, frozen=True):
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
         """Serve the model under the request's name.
 
-        What was served under the name before is served until the new one has passed its smoke test. Raises
-        `DeploymentFailed` where it has not. Raises `StepDeferred` where the task need not wait; the call is repeated when
-        its trigger has fired.
+        The earlier version is served until the new one has passed its smoke test. Raises `DeploymentFailed` if it
+        fails. Raises `StepDeferred` if the task does not have to wait; the call is repeated when its trigger has fired.
         """
         raise NotImplementedError
 
     def stop(self, deployment: Deployment) -> None:
-        """End what serves; nothing is left of it."""
+        """End the deployment, and delete everything that was made for it."""
         raise NotImplementedError
 
     def logs(self, deployment: Deployment, lines: int) -> str:
-        """Return the end of the log of what serves."""
+        """Return the end of the log of the server."""
         raise NotImplementedError
 
     def describe_state(self, deployment: Deployment) -> str:
-        """Return what is known of it now: `serving`, `starting`, `stopped`, or what is wrong."""
+        """Return the state: `serving`, `starting`, `stopped`, or the problem."""
         raise NotImplementedError
 
 
 class ServerPlace(msgspec.Struct, frozen=True):
-    """Where a server of a local target runs.
+    """The place of a server of a local target.
 
-    python: the interpreter of its environment. folder: its own, which exists and is empty, and is deleted with it.
-    model: the MLflow Model directory. ports: as many as the target asks for, on the loopback interface.
+    python: the interpreter of its environment. folder: its own empty folder, which is deleted with it. model: the
+    MLflow Model directory. ports: the requested number of ports on the loopback interface.
     """
 
     name: str
@@ -142,11 +141,11 @@ class ServerPlace(msgspec.Struct, frozen=True):
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """How a server of a local target is started; it must bind to 127.0.0.1 only.
+    """The start of a server of a local target; it must bind to 127.0.0.1 only.
 
-    files: what is written into its folder first, by relative path. builds: commands that are run before, one after the
-    other. command: the server, which ends on SIGTERM. environment: variables beside the inherited ones. ready: a path
-    that is answered with 200 when it can predict.
+    files: written into its folder first, by relative path. builds: commands that are run before it, in order. command:
+    the server, which ends on SIGTERM. environment: variables besides the inherited ones. ready: a path that is answered
+    with 200 when the server can predict.
     """
 
     command: Sequence[str]
@@ -159,17 +158,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 class LocalTarget(Target, frozen=True):
     """A target whose server is a process of this machine, behind the gateway of the deployment service.
 
-    `port_count` is how many ports a server needs; the first one is the gateway's way to it.
+    `port_count` is the number of ports that a server needs; the gateway uses the first.
     """
 
     port_count: ClassVar[int] = 1
 
     def requirements(self, model: Sequence[str]) -> list[str]:
-        """Return what its environment consists of, from the pins of the model."""
+        """Return the requirements of its environment, from the pins of the model."""
         raise NotImplementedError
 
     def server(self, place: ServerPlace) -> Server:
-        """Return how the server is started."""
+        """Return the start of the server."""
         raise NotImplementedError
 
     def find_current(self, request: DeploymentRequest) -> Deployment | None:
@@ -179,13 +178,13 @@ class LocalTarget(Target, frozen=True):
         return ServiceClient.configured().find_current(request.name, self.key(request))
 
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
-        """Let the deployment service of this machine serve the model, which is started if it does not run."""
+        """Serve the model with the deployment service of this machine, which is started if it does not run."""
         from airflow_zen.deployment.client import deploy_locally
 
         return deploy_locally(self, request, stack)
 
     def stop(self, deployment: Deployment) -> None:
-        """Let the service finish the requests that it has, and end the server."""
+        """End the server after its current requests."""
         from airflow_zen.deployment.client import ServiceClient
 
         ServiceClient.configured().stop(deployment.name)
@@ -197,7 +196,7 @@ class LocalTarget(Target, frozen=True):
         return ServiceClient.configured().logs(deployment.name, lines)
 
     def describe_state(self, deployment: Deployment) -> str:
-        """Return what the service says of it."""
+        """Return the state from the deployment service."""
         from airflow_zen.deployment.client import ServiceClient
 
         return ServiceClient.configured().describe_state(deployment.name)

@@ -51,7 +51,7 @@ def deploy_locally(target: LocalTarget, request: DeploymentRequest, stack: Stack
 
 
 def make_environment(target: LocalTarget, request: DeploymentRequest, stack: Stack) -> ServerEnvironment | None:
-    """Return the environment of a server, which is made if it does not exist; None where that of Airflow has it all."""
+    """Return the environment of a server, made if it does not exist; None if Airflow's own environment suffices."""
     lines = target.requirements(request.requirements)
     if all(map(_is_installed, lines)):
         return None
@@ -65,14 +65,14 @@ def make_environment(target: LocalTarget, request: DeploymentRequest, stack: Sta
 
 
 class ServiceClient:
-    """Requests to the deployment service of a directory; `address` is None where it does not run."""
+    """Requests to the deployment service of a directory; `address` is None if it does not run."""
 
     def __init__(self, directory: Path, address: ServiceAddress | None) -> None:
         self.directory, self._address = directory, address
 
     @classmethod
     def configured(cls, *, start: bool = False) -> ServiceClient:
-        """Return the client of the service in `[zen] deployments_dir`, which runs then if `start` is set."""
+        """Return the client of the service in `[zen] deployments_dir`; with `start`, start the service if necessary."""
         from airflow_zen.config.options import default_deployments_dir, find_options
 
         directory = Path(find_options().text("deployments_dir") or default_deployments_dir()).expanduser().absolute()
@@ -107,7 +107,7 @@ class ServiceClient:
         return decode(self._request("GET", f"deployments/{name}"), list[dict[str, Any]]) if self._address else []
 
     def describe_state(self, name: str) -> str:
-        """Return what the server of a deployment does."""
+        """Return the state of a deployment's server."""
         if self._address is None:
             return "the deployment service does not run"
         return next((str(found["state"]) for found in self.list(name)), "stopped")
@@ -124,7 +124,7 @@ class ServiceClient:
             self._request("DELETE", f"deployments/{name}")
 
     def flush(self) -> dict[str, int]:
-        """Write the predictions that wait; return how many were `written` since the start, and how many `dropped`."""
+        """Write pending predictions; return the numbers `written` and `dropped` since the start."""
         if self._address is None:
             return {"written": 0, "dropped": 0}
         return decode(self._request("POST", "predictions"), dict[str, int])
@@ -147,7 +147,7 @@ class ServiceClient:
 
 
 def find_service(directory: Path) -> ServiceAddress | None:
-    """Return where the service of a directory answers; None where it does not run."""
+    """Return the address of the service of a directory; None if it does not run."""
     address = read_address(directory)
     if address is None or not _is_running(address):
         return None
@@ -158,7 +158,10 @@ def find_service(directory: Path) -> ServiceAddress | None:
 
 
 def start_service(directory: Path) -> ServiceAddress:
-    """Return where the service of a directory answers, and start it if it does not run. Raises `DeploymentFailed`."""
+    """Return the address of the service of a directory; start it if it does not run.
+
+    Raises `DeploymentFailed`.
+    """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (directory / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -191,7 +194,7 @@ def _is_running(address: ServiceAddress) -> bool:
 
 
 def _is_installed(requirement: str) -> bool:
-    """Whether the environment of this process has what a pin names."""
+    """Whether the environment of this process has the distribution of a pin."""
     name, pinned, wanted = requirement.partition("==")
     if not pinned:
         return False

@@ -44,7 +44,7 @@ _KEEP_ALIVE = 2.0
 
 
 class Gateway:
-    """Routes requests by the first part of their path: `/<deployment>/…`, `/log/<model>`; `active` is what serves."""
+    """Route requests by the first part of their path: `/<deployment>/…`, `/log/<model>`; `active` are the servers."""
 
     def __init__(self, predictions: PredictionLog) -> None:
         self.active: dict[str, Replica] = {}
@@ -97,7 +97,7 @@ class Gateway:
     async def _send(
         self, request: web.BaseRequest, replica: Replica, path: str, body: bytes
     ) -> tuple[web.StreamResponse, bytes]:
-        """Return the server's answer, and its body; one that is streamed is passed on as it comes, and not returned."""
+        """Return the server's answer and its body; a streamed body is passed on, and not returned."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
             options: dict[str, Any] = {"auto_decompress": False, "timeout": _UPSTREAM_TIMEOUT, "trust_env": False}
@@ -166,7 +166,7 @@ def json_answer(value: Any, status: int = 200) -> web.Response:
 
 
 def token_hash(token: str) -> str:
-    """Return what is kept of a token; empty for none."""
+    """Return the stored hash of a token; empty for none."""
     return hashlib.sha256(token.encode()).hexdigest() if token else ""
 
 

@@ -35,7 +35,7 @@ class MLflowServing(LocalTarget, frozen=True):
         return [*model, *self.extra_requirements]
 
     def server(self, place: ServerPlace) -> Server:
-        """Return uvicorn with MLflow's app: what `mlflow models serve` runs, without the process before it."""
+        """Return uvicorn with MLflow's app, which `mlflow models serve` runs, without its parent process."""
         where = ["--host", "127.0.0.1", "--port", str(place.ports[0]), "--workers", str(self.workers)]
         return Server(
             command=[place.python, "-m", "uvicorn", *where, "--no-access-log", "mlflow.pyfunc.scoring_server.app:app"],
@@ -44,7 +44,7 @@ class MLflowServing(LocalTarget, frozen=True):
         )
 
     def predict_path(self, name: str) -> str:
-        """Return the path that the server has, whatever the model is called."""
+        """Return the path of the server, which does not depend on the name of the model."""
         return "/invocations"
 
     def encode_rows(self, rows: Rows) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The prediction log: what deployments were asked and answered, as parquet files in the artifact store."""
+"""The prediction log: requests and answers of deployments, as parquet files in the artifact store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TRIES = 3
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """A request that was answered. time: seconds since the epoch. latency: seconds. request, answer: JSON bodies."""
+    """An answered request. time: seconds since the epoch. latency: seconds. request, answer: JSON bodies."""
 
     model: str
     version: str
@@ -50,7 +50,7 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class PredictionLog:
-    """A bounded buffer in front of the store, which a thread of its own writes; `add` never waits.
+    """A bounded buffer in front of the store, which a separate thread writes; `add` never waits.
 
     open_transport: opens the store of a stack; called once for each, by that thread.
     """
@@ -64,7 +64,7 @@ class PredictionLog:
         self._thread: threading.Thread | None = None
 
     def add(self, stack: str, prediction: Prediction) -> None:
-        """Let a prediction be written later, or count it as dropped."""
+        """Enqueue a prediction, or count it as dropped."""
         size = len(prediction.request) + len(prediction.answer)
         if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             self.dropped += 1
@@ -78,7 +78,7 @@ class PredictionLog:
             self._wake.set()
 
     def flush(self) -> None:
-        """Write what waits, in this thread. What the store does not take after three tries is dropped."""
+        """Write pending predictions in this thread; drop those that the store rejects three times."""
         with self._writing:
             taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
             self._bytes = 0
@@ -89,7 +89,7 @@ class PredictionLog:
                 self._write(stack, model, predictions)
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write pending predictions, and end the thread."""
         self._closed = True
         self._wake.set()
         if self._thread is not None:
@@ -154,7 +154,7 @@ def _part_key(model: str, started: float) -> str:
 
 
 def _encode_part(predictions: Iterable[Prediction]) -> bytes:
-    """Return a parquet file with a line of each predicted row; what cannot be read as rows is one line of its own."""
+    """Return a parquet file with a row for each predicted row; a request that cannot be parsed is one row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -167,7 +167,7 @@ def _encode_part(predictions: Iterable[Prediction]) -> bytes:
 
 
 def _array(pa: Any, values: list[Any]) -> Any:
-    """Return the values as an Arrow array: whole numbers among others as floats, values of several kinds as JSON."""
+    """Return the values as an Arrow array: mixed numbers as floats, values of several types as JSON."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
         return pa.array(values, pa.float64())

@@ -1,4 +1,4 @@
-"""One server of one model version: its environment, its process, its readiness and its end."""
+"""One server of one model version: its environment, its process, and its lifecycle."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOG_FILE = "server.log"
 
 
 class ServerEnvironment(msgspec.Struct, frozen=True):
-    """The virtual environment of a server: the folder of all environments, their limit in bytes, and what is in it."""
+    """The virtual environment of a server: the folder of all environments, their limit in bytes, and its contents."""
 
     folder: Path
     limit: int
@@ -46,9 +46,9 @@ class ServerEnvironment(msgspec.Struct, frozen=True):
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True):
-    """What a server is started from: the text of its target, the request, and its environment.
+    """The start options of a server: the text of its target, the request, and its environment.
 
-    key: as `Target.key`. environment: None for the interpreter that the service runs in.
+    key: as `Target.key`. environment: None for the interpreter of the service.
     """
 
     target: str
@@ -135,7 +135,7 @@ class Replica:
             await asyncio.wait_for(self._idle.wait(), DRAIN_LIMIT)
 
     async def stop(self, *, keep_folder: bool = False) -> None:
-        """End the process and what it has started, give the environment back, and delete the folder."""
+        """End the process and its children, release the environment, and delete the folder."""
         self.state = "stopped"
         if (process := self._process) is not None and process.returncode is None:
             if process.stdin:
@@ -211,9 +211,9 @@ class Replica:
         }
 
     async def _watch(self, ready: str | None) -> None:
-        """Wait until `ready` is answered with 200, or without one until the process ends.
+        """Wait until `ready` is answered with 200; without `ready`, wait until the process ends.
 
-        Raises `DeploymentFailed` for a server that ends, and for a process that neither logs nor computes.
+        Raises `DeploymentFailed` if the server ends, or neither logs nor computes.
         """
         progress, since = self._progress(), time.monotonic()
         while self.is_alive:
@@ -229,7 +229,7 @@ class Replica:
             raise DeploymentFailed(f"its process ended with exit code {code}.")
 
     def _progress(self) -> tuple[int, int]:
-        """Return the bytes of the log, and the tenths of CPU seconds that its processes have used."""
+        """Return the size of the log in bytes, and the CPU time of its processes in tenths of a second."""
         seconds = 0.0
         with contextlib.suppress(psutil.Error, AttributeError):
             parent = psutil.Process(self._process.pid)  # type: ignore[union-attr]

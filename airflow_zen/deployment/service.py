@@ -55,7 +55,7 @@ _SECONDS_TO_END = 3.0
 
 
 class DeploymentService:
-    """What is deployed under each name, and the changes that are being made; `directory` has all of it."""
+    """The deployments by name, and the changes in progress; their state is stored in `directory`."""
 
     def __init__(self, directory: Path, url: str, gateway: Gateway) -> None:
         self.directory, self.url, self.gateway = directory, url, gateway
@@ -66,7 +66,7 @@ class DeploymentService:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def resume(self) -> None:
-        """Serve again what was served, and delete what a killed service left."""
+        """Serve the stored deployments again, and delete the leftovers of a killed service."""
         for file in sorted(self.directory.glob("*.json")):
             if re.fullmatch(NAME, file.stem):
                 self.stored[file.stem] = decode(file.read_bytes(), StoredDeployment)
@@ -80,7 +80,7 @@ class DeploymentService:
             self._spawn(self._supervise(name, replica, restart=True))
 
     def deploy(self, spec: ReplicaSpec, folder: str) -> Operation:
-        """Begin to serve what a spec describes, whose model is in a new folder; return the operation."""
+        """Begin to serve a spec whose model is in a new folder; return the operation."""
         while len(self.operations) >= _MAX_OPERATIONS:
             del self.operations[next(iter(self.operations))]
         operation = self.operations[folder] = Operation(folder)
@@ -100,14 +100,14 @@ class DeploymentService:
             return True
 
     async def close(self) -> None:
-        """End all servers; what should be served stays on the disk."""
+        """End all servers; their deployments remain stored."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(replica.stop(keep_folder=True) for replica in self._replicas))
 
     def state(self, name: str) -> dict[str, Any]:
-        """Return the deployment of a name, and what its server does."""
+        """Return the deployment of a name, and the state of its server."""
         stored, replica = self.stored[name], self.gateway.active[name]
         key, requests = stored.spec.key, replica.in_flight
         return {"deployment": stored.deployment, "state": replica.state, "key": key, "in_flight": requests}
@@ -127,7 +127,7 @@ class DeploymentService:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _replace(self, operation: Operation, spec: ReplicaSpec, folder: Path) -> tuple[Deployment, bool]:
-        """Start a server, check it, and let it take the place of the one before; that one ends after its last request."""
+        """Start and check a server, and activate it in place of the previous one, which ends after its last request."""
         name, before = spec.request.name, self.gateway.active.get(spec.request.name)
         if before and before.spec.key == spec.key and before.is_alive and before.state == "serving":
             return self.stored[name].deployment, False
@@ -151,7 +151,7 @@ class DeploymentService:
         return deployment, True
 
     async def _supervise(self, name: str, replica: Replica, *, restart: bool = False) -> None:
-        """Start a server again that ends although it is active, after a wait that doubles each time."""
+        """Restart an active server that ends, after a delay that doubles each time."""
         waits = 1
         while self.gateway.active.get(name) is replica:
             if restart:
@@ -172,7 +172,7 @@ class DeploymentService:
                 await asyncio.sleep(waits)
 
     async def _follow(self, operation: Operation, replica: Replica) -> None:
-        """Show in the operation what its server does."""
+        """Show the progress of the server in the operation."""
         while True:
             operation.phase = replica.state
             await asyncio.sleep(0.2)
@@ -251,7 +251,7 @@ async def running_service(directory: Path, host: str, port: int) -> AsyncIterato
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Return a socket on a port, or on any other that is free where it is taken."""
+    """Return a socket on a port, or on any free port if it is taken."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""What the deployment service keeps on the disk, and what it and its clients send each other."""
+"""The state of the deployment service on the disk, and its messages to and from clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = r"(?!(?:log|service)$)[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 
 
 class ServiceAddress(msgspec.Struct, frozen=True):
-    """Where a service answers, and the token of those who may change it. started: as the operating system tells it."""
+    """The URL of a service, and the token for changes. started: the process's start by the operating system."""
 
     url: str
     pid: int
@@ -31,7 +31,7 @@ class ServiceAddress(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct):
-    """A deployment that is being made. state: `running`, `done` or `failed`. phase: what it does now."""
+    """A deployment in progress. state: `running`, `done` or `failed`. phase: the current activity."""
 
     id: str
     state: str = "running"
@@ -42,7 +42,7 @@ class Operation(msgspec.Struct):
 
 
 class StoredDeployment(msgspec.Struct, frozen=True):
-    """What is served under a name, as it is on the disk: `folder` is the one of its server."""
+    """A served deployment on the disk: `folder` is that of its server."""
 
     spec: ReplicaSpec
     deployment: Deployment
@@ -73,7 +73,7 @@ def decode(text: bytes, kind: type[T]) -> T:
 
 
 def write_private(path: Path, text: bytes) -> None:
-    """Replace a file in one move; its owner alone can read it."""
+    """Replace a file by a rename; only its owner can read it."""
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     new.write_bytes(text)
@@ -81,7 +81,7 @@ def write_private(path: Path, text: bytes) -> None:
 
 
 def read_address(directory: Path) -> ServiceAddress | None:
-    """Return where the service of a directory answers; None where none was ever started."""
+    """Return the address of the service of a directory; None if none was ever started."""
     try:
         return decode((directory / SERVICE_FILE).read_bytes(), ServiceAddress)
     except FileNotFoundError:
@@ -89,5 +89,5 @@ def read_address(directory: Path) -> ServiceAddress | None:
 
 
 def has_deployments(directory: Path) -> bool:
-    """Whether a service is to serve something in this directory."""
+    """Whether a service has deployments to serve in this directory."""
     return any(re.fullmatch(NAME, file.stem) for file in directory.glob("*.json"))

@@ -1,4 +1,4 @@
-"""What a deployment does in the task: the model's directory, the predictions in this process, the target, the tags."""
+"""The deployment step in the task: prepare the model, predict in this process, deploy to the target, set tags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXAMPLE_ROWS = 5
 
 
 class DeploymentOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deployment is made with, beside its target: the request's fields that are known when the task starts.
+    """The options of a deployment besides its target: the request's fields known when the task starts.
 
     token_conn_id: the Airflow connection whose password clients send as a bearer token.
     """
@@ -47,7 +47,7 @@ class DeploymentOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: DeploymentOptions) -> Deployment:
-    """Deploy the model of a ref on a target; return what serves, which may be what has served before.
+    """Deploy the model of a ref on a target; return the deployment, which may exist already.
 
     rows: a table or array whose first rows the smoke test predicts, None for no smoke test.
     """
@@ -72,9 +72,9 @@ def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: Deploymen
 
 
 def prepare_model(ref: ArtifactRef, stack: Stack, into: Path, environment: Mapping[str, Any], rows: Any) -> Path:
-    """Return the model's files in a directory of their own, with its versions pinned, and with a signature if it has none.
+    """Return the model's files in a separate directory, with pinned versions, and with a signature if it has none.
 
-    rows: what the signature is made of.
+    rows: the source of the signature.
     """
     directory = stack.store.get(ref, into, private=True)
     mlmodel = directory / MLMODEL_FILE
@@ -120,12 +120,12 @@ def _make_request(ref: ArtifactRef, options: DeploymentOptions) -> DeploymentReq
 
 
 def _environment_of(ref: ArtifactRef, stack: Stack) -> Mapping[str, Any]:
-    """Return the versions that a model was made with; empty where its own files have them."""
+    """Return the versions that a model was made with; empty if its own files contain them."""
     return dict(stack.store.manifest(ref).summary.get("environment", {}))
 
 
 def _pins(environment: Mapping[str, Any], directory: Path) -> tuple[str, ...]:
-    """Return the requirements of a model without this package, which servers import from beside them."""
+    """Return the requirements of a model without this package, which servers import from another folder."""
     lines = environment.get("requirements")
     if lines is None:
         written = directory / "requirements.txt"
@@ -143,7 +143,7 @@ def _head(rows: Any) -> Any:
 
 
 def _describe(rows: Any) -> dict[str, Any]:
-    """Return what `completed_files` makes a signature of."""
+    """Return the description from which `completed_files` makes a signature."""
     if rows is None:
         return {}
     if not hasattr(rows, "columns"):
@@ -153,7 +153,7 @@ def _describe(rows: Any) -> dict[str, Any]:
 
 
 def _project_paths(ref: ArtifactRef) -> Iterator[str]:
-    """Yield the folders from which the modules of the project are imported that the model is made of."""
+    """Yield the folders of the project's modules that the model uses."""
     for name in ref.code:
         with suppress(ImportError):
             module = importlib.import_module(name.partition(":")[0])
@@ -178,7 +178,7 @@ def _read_token(conn_id: str) -> str:
 
 
 def _tag_version(deployed: Deployment, options: DeploymentOptions) -> None:
-    """Tag the model's version in MLflow with the endpoint; nothing fails where that cannot be done."""
+    """Set the endpoint as a tag of the model's version in MLflow; errors are only logged."""
     from airflow_zen.config.registry import open_registry
     from airflow_zen.config.settings import Settings, tracking_server
 

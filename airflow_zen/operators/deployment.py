@@ -22,7 +22,7 @@ from airflow_zen.operators.validation import is_artifact, unique_task_id
 from airflow_zen.stack import Stack
 
 DEPLOYMENTS = "deployments"
-"""What the names of the artifacts of deployments begin with."""
+"""The prefix of the names of deployments' artifacts."""
 
 
 class DeployModelOperator(MLStepOperator):

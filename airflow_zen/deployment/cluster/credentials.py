@@ -14,7 +14,7 @@ from airflow_zen.errors import DeploymentFailed
 
 
 class StoreSecret(msgspec.Struct, frozen=True):
-    """What a secret holds."""
+    """The contents of a secret."""
 
     data: Mapping[str, str]
     annotations: Mapping[str, str] = msgspec.field(default_factory=dict)

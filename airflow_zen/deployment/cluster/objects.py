@@ -32,11 +32,11 @@ _STORE, _JOURNAL = "-store", "-journal"
 
 
 class ClusterUnavailable(DeploymentFailed):
-    """The API server of a cluster does not answer, or not now."""
+    """The API server of a cluster does not answer, at least temporarily."""
 
 
 class Objects:
-    """The objects in the namespace of a target. All methods raise `DeploymentFailed` for what the cluster refuses."""
+    """The objects in the namespace of a target; methods raise `DeploymentFailed` for requests the cluster refuses."""
 
     def __init__(self, target: ClusterTarget) -> None:
         self._target = target
@@ -63,7 +63,7 @@ class Objects:
                 raise
 
     def apply(self, body: Mapping[str, Any]) -> None:
-        """Create or change an object; a field that somebody else has set is a conflict."""
+        """Create or change an object; a field that another manager has set is a conflict."""
         name = body["metadata"]["name"]
         labels = {**_LABELS, **body["metadata"].get("labels", {})}
         body = {**body, "metadata": {**body["metadata"], "namespace": self.namespace, "labels": labels}}
@@ -79,7 +79,7 @@ class Objects:
         log.info("Applied %s %s/%s", body["kind"], self.namespace, name)
 
     def apply_access(self, name: str, secret: StoreSecret) -> str:
-        """Let a service account have a secret; return the name of both."""
+        """Give a service account access to a secret; return the names of both."""
         name = f"{name}{_STORE}"
         options = {"field_manager": _MANAGER, "force": True, "_content_type": _APPLY}
         metadata = {"name": name, "labels": _LABELS}
@@ -119,7 +119,7 @@ class Objects:
             log.info("Deleted %s/%s", self.namespace, name)
 
     def delete_all(self, name: str) -> None:
-        """Delete the object of a name, its candidate, its journal, and what reads the artifact root for them."""
+        """Delete the object of a name, its candidate, its journal, and their access to the artifact root."""
         self.delete(f"{name}{CANDIDATE}")
         self.delete(name)
         core = self._core
@@ -147,7 +147,7 @@ class Objects:
 
     @contextmanager
     def _refusals(self, act: str) -> Iterator[None]:
-        """Say in words what the cluster refuses."""
+        """Translate errors of the cluster's API."""
         try:
             yield
         except (ApiException, HTTPError) as error:

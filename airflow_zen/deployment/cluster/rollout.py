@@ -1,4 +1,4 @@
-"""A deployment in a cluster, step by step: each call looks at the objects and at a journal, and goes on from there."""
+"""The rollout of a deployment in a cluster; each call continues from the state of the objects and of a journal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POLL = 2.0
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What an object serves: the key of the request, the object as it was applied, and what is recorded of it."""
+    """The contents of a served object: the key of the request, the object as applied, and its record."""
 
     key: str
     body: dict[str, Any]
@@ -40,7 +40,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     canary: int | None = None
 
     def promoted(self) -> Served:
-        """Return the same with all requests."""
+        """Return the same version with all requests."""
         if self.canary is None:
             return self
         body = msgspec.json.decode(msgspec.json.encode(self.body))
@@ -49,9 +49,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal(msgspec.Struct, frozen=True):
-    """What a deployment serves, what it served to all before, and what it is being changed to.
+    """The current version of a deployment, the previous stable one, and the one that is being rolled out.
 
-    `name` is the deployment's. It is stored in a ConfigMap: a serving system restarts the models whose objects get other annotations.
+    `name` is the deployment's. It is stored in a ConfigMap, because serving systems restart models whose objects get
+    other annotations.
     """
 
     name: str = ""
@@ -61,7 +62,7 @@ class Journal(msgspec.Struct, frozen=True):
 
     @property
     def stable(self) -> Served | None:
-        """What serves when the present change is undone: what a canary stands beside, or else the current version."""
+        """The version after a rollback of the current change: the one beside a canary, or else the current one."""
         return self.previous if self.current and self.current.canary is not None else self.current
 
 
@@ -81,7 +82,7 @@ class Rollout:
             )
 
     def find_current(self, request: DeploymentRequest) -> Deployment | None:
-        """Return the deployment if its object is ready, and has what is asked for."""
+        """Return the deployment if its object is ready, and serves the request."""
         current = self._journal.current
         if current is None or self._journal.pending or not self._is_wanted(current, self._target.key(request)):
             return None
@@ -91,9 +92,9 @@ class Rollout:
         return self._describe(current, found)
 
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
-        """Test a candidate, apply the object of the deployment, and wait until it is ready; undo it if it never is.
+        """Test a candidate, apply the object of the deployment, and wait until it is ready; undo it if it fails.
 
-        Raises `DeploymentFailed`, and `StepDeferred` while a model starts if the task need not wait.
+        Raises `DeploymentFailed`, and `StepDeferred` while a model starts if the task does not have to wait.
         """
         key, journal = self._target.key(request), self._journal
         try:
@@ -113,26 +114,26 @@ class Rollout:
             raise
 
     def promote(self) -> Deployment:
-        """Give a canary all requests. Raises `DeploymentFailed` where there is none."""
+        """Send all requests to a canary. Raises `DeploymentFailed` if there is none."""
         current = self._journal.current
         if current is None or current.canary is None:
             raise DeploymentFailed(f"Deployment {self._deployment_name!r} has no canary to promote.")
         return self._change_to(current.promoted())
 
     def roll_back(self) -> Deployment:
-        """Serve to all what was served to all before. Raises `DeploymentFailed` where nothing was."""
+        """Serve the previous stable version again. Raises `DeploymentFailed` if there is none."""
         if self._journal.previous is None:
             raise DeploymentFailed(f"Deployment {self._deployment_name!r} has served nothing before.")
         return self._change_to(self._journal.previous)
 
     def _is_wanted(self, served: Served, key: str) -> bool:
-        """Whether it has the key, and the share of requests that is asked for; the first version is no canary."""
+        """Whether a version has the key and the requested share of requests; the first version is no canary."""
         canary = self._target.canary_percent if self._journal.previous or self._journal.current else None
         is_only = self._journal.previous is None and served is self._journal.current
         return served.key == key and served.canary == (None if is_only else canary)
 
     def _change_to(self, pending: Served) -> Deployment:
-        """Write down what is to be served, apply it, wait until it is ready, and write down that it is served."""
+        """Record the intended version, apply it, wait until it is ready, and record that it is served."""
         if self._journal.pending != pending:
             self._write(replace(self._journal, pending=pending))
         journal = self._journal
@@ -147,7 +148,7 @@ class Rollout:
         return self._describe(pending, found)
 
     def _undo(self) -> None:
-        """Apply what was served before a change began; delete an object that has served nothing."""
+        """Apply the version from before a change; delete an object that has served nothing."""
         if self._journal.pending is None:
             return
         if current := self._journal.current:
@@ -158,7 +159,7 @@ class Rollout:
             self._objects.delete_all(self._name)
 
     def _test_candidate(self, request: DeploymentRequest, key: str, access: Access) -> None:
-        """Let an object of another name, which nobody sends requests to, predict the rows of the smoke test."""
+        """Make an object of another name, which gets no requests, predict the rows of the smoke test."""
         name = f"{self._name}{CANDIDATE}"
         found = self._objects.get(name)
         if found is None or found["metadata"].get("annotations", {}).get(_CANDIDATE_KEY) != key:
@@ -192,7 +193,10 @@ class Rollout:
         )
 
     def _await_ready(self, name: str, version: str) -> dict[str, Any]:
-        """Return an object when it is ready. Raises `DeploymentFailed` if it fails, and if it no longer changes."""
+        """Return an object when it is ready.
+
+        Raises `DeploymentFailed` if it fails, or stops changing.
+        """
         answered = time.monotonic()
         while True:
             try:
@@ -257,20 +261,20 @@ class Rollout:
 
 
 def promote_canary(deployment: Deployment) -> Deployment:
-    """Give a version that is a canary all requests, and return its deployment. Raises `DeploymentFailed` without one."""
+    """Send all requests to a canary, and return its deployment. Raises `DeploymentFailed` without one."""
     return _open(deployment).promote()
 
 
 def roll_back(deployment: Deployment) -> Deployment:
-    """Serve to all what the deployment served to all before, and return its deployment.
+    """Serve the previous stable version again, and return its deployment.
 
-    Raises `DeploymentFailed` where it served nothing before.
+    Raises `DeploymentFailed` if there is none.
     """
     return _open(deployment).roll_back()
 
 
 def failure_of(target: ClusterTarget, found: Mapping[str, Any]) -> str:
-    """Return why an object that is not ready will not be; empty while it may be."""
+    """Return why an object that is not ready cannot become ready; empty while it can."""
     progress = target.progress(found)
     if progress.state == "failed":
         return progress.message.rstrip(".")
@@ -290,14 +294,14 @@ def _open(deployment: Deployment) -> Rollout:
 
 
 def _contains(found: Any, wanted: Any) -> bool:
-    """Whether an object has all that was applied; the cluster and others may have added to it."""
+    """Whether an object has all applied fields; the cluster and others may have added further ones."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(_contains(found.get(name), value) for name, value in wanted.items())
     return bool(found == wanted)
 
 
 def _seconds_without_change(found: Mapping[str, Any]) -> float:
-    """Return the seconds since somebody wrote an object or its status, by the cluster's clock."""
+    """Return the seconds since the last change of an object or its status, by the cluster's clock."""
     metadata = found["metadata"]
     times = [metadata.get("creationTimestamp"), *(each.get("time") for each in metadata.get("managedFields") or ())]
     times += [each.get("lastTransitionTime") for each in found.get("status", {}).get("conditions") or ()]

@@ -1,4 +1,4 @@
-"""What the targets in a Kubernetes cluster share: their options, and what each says about its custom resource."""
+"""The base of targets in a Kubernetes cluster: shared options, and the interface to a custom resource."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_zen.stack import Stack
 
 CANDIDATE = "-candidate"
-"""What the name of the object ends with that is only smoke-tested."""
+"""The suffix of the name of an object that is only smoke-tested."""
 
 # A candidate's name, and what controllers append to it, must be at most 63 characters.
 _NAME_LIMIT = 40
@@ -36,14 +36,14 @@ class Resource(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What the status of an object says about its present specification, and why."""
+    """The progress of an object's current specification by its status, and the reason."""
 
     state: Literal["waiting", "ready", "failed"]
     message: str = ""
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Where the cluster reads a model, and with what: the address, a service account, a secret."""
+    """The access of the cluster to a model: the address, a service account, a secret."""
 
     storage_uri: str
     service_account: str = ""
@@ -51,7 +51,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where an object answers, and the headers by which an ingress finds it."""
+    """The URL of an object, and the headers by which an ingress routes to it."""
 
     url: str
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -97,11 +97,11 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
 
     @property
     def canary_percent(self) -> int | None:
-        """The share of the requests that a new version gets at first; None for all."""
+        """The initial share of requests of a new version; None for all."""
         return None
 
     def cluster_options(self) -> tuple[str, ...]:
-        """Return the names of its own options that only a cluster has."""
+        """Return the names of its options that apply only to a cluster."""
         return ()
 
     def resource(self) -> Resource:
@@ -109,19 +109,19 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         raise NotImplementedError
 
     def manifest(self, name: str, access: Access) -> dict[str, Any]:
-        """Return the specification of an object, without what `override` says."""
+        """Return the specification of an object, without `override`."""
         raise NotImplementedError
 
     def progress(self, found: Mapping[str, Any]) -> Progress:
-        """Return what the status of an object says about the present specification."""
+        """Return the progress of the current specification by the object's status."""
         raise NotImplementedError
 
     def address(self, found: Mapping[str, Any]) -> Address:
-        """Return where an object that is ready answers."""
+        """Return the address of a ready object."""
         raise NotImplementedError
 
     def store_secret(self, options: Mapping[str, Any]) -> StoreSecret | None:
-        """Return the secret that reads the artifact root, in the form of the serving system; None where none is needed."""
+        """Return the secret that reads the artifact root, in the form of the serving system; None if none is needed."""
         raise NotImplementedError
 
     def storage_uri(self, uri: str, options: Mapping[str, Any]) -> str:
@@ -130,7 +130,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         return f"{_SCHEMES.get(scheme, scheme)}{separator}{path}"
 
     def key(self, request: DeploymentRequest) -> str:
-        """Return the identity of what would serve; how it is rolled out is no part of it."""
+        """Return the identity of the served model; options of the rollout are not part of it."""
         options = {name: value for name, value in _OF_THE_TASK.items() if hasattr(self, name)}
         return super(ClusterTarget, replace(self, **options)).key(request)
 
@@ -143,7 +143,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         return Rollout(self, request.name).find_current(request)
 
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
-        """Serve the model on this machine; or in the cluster, where an object beside the old one is tested first."""
+        """Serve the model on this machine; in a cluster, test an object beside the old one first."""
         if not self.kubernetes:
             return super().deploy(request, stack)
         from airflow_zen.deployment.cluster.rollout import Rollout
@@ -151,7 +151,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         return Rollout(self, request.name).deploy(request, stack)
 
     def stop(self, deployment: Deployment) -> None:
-        """Delete what was made for a deployment."""
+        """Delete all objects of a deployment."""
         if not self.kubernetes:
             return super().stop(deployment)
         from airflow_zen.deployment.cluster.objects import Objects
@@ -167,7 +167,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         return Objects(self).logs(object_name(deployment.name), lines)
 
     def describe_state(self, deployment: Deployment) -> str:
-        """Return what the object's status says."""
+        """Return the state from the object's status."""
         if not self.kubernetes:
             return super().describe_state(deployment)
         from airflow_zen.deployment.cluster.objects import Objects
@@ -180,7 +180,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         return f"{words}: {progress.message}" if progress.message and progress.state != "ready" else words
 
     def body(self, name: str, access: Access) -> dict[str, Any]:
-        """Return the object of a name as it is applied, with the overrides of the user."""
+        """Return the object of a name as it is applied, with the user's overrides."""
         resource = self.resource()
         made = {
             "apiVersion": f"{resource.group}/{resource.version}",
@@ -203,7 +203,7 @@ _CLUSTER_OPTIONS = tuple(name for name in ClusterTarget.__struct_fields__ if nam
 
 
 def object_name(name: str) -> str:
-    """Return the name of a deployment, or of its candidate, as Kubernetes allows it: a label of a domain name."""
+    """Return the name of a deployment, or of its candidate, as a valid Kubernetes name: a DNS label."""
     stem = name.removesuffix(CANDIDATE)
     words = re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:_NAME_LIMIT].strip("-")
     if not words:
@@ -212,7 +212,7 @@ def object_name(name: str) -> str:
 
 
 def is_current(found: Mapping[str, Any]) -> bool:
-    """Whether the status of an object is about its present specification."""
+    """Whether the status of an object refers to its current specification."""
     seen, written = found.get("status", {}).get("observedGeneration"), found["metadata"].get("generation")
     return seen is not None and (written is None or seen >= written)
 
@@ -224,7 +224,7 @@ def condition(found: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def unmet(found: Mapping[str, Any]) -> str:
-    """Return in words which conditions of an object are not met."""
+    """Return the unmet conditions of an object as text."""
     texts = []
     for each in found.get("status", {}).get("conditions") or ():
         if each["status"] != "True":
@@ -241,7 +241,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as literals in one order: the repr of a target is its text."""
+    """Return an option in literals with a fixed order, because the repr of a target is its text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(held) for key, held in sorted(value.items())}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

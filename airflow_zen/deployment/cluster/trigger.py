@@ -1,4 +1,4 @@
-"""What waits in a triggerer until a model in a cluster is ready, or has failed."""
+"""The trigger that waits until a model in a cluster is ready, or has failed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _NOT_FOUND = 404
 
 
 class ObjectTrigger(BaseTrigger):
-    """Fire when an object is ready, has failed, is gone, or no longer changes; the task then looks at it itself.
+    """Fire when an object is ready, has failed, was deleted, or stops changing; the task then inspects it itself.
 
-    `target`: the text of the target. `poll_interval`: seconds between two looks, so that no watch can be lost. `step`: the
-    name of the stack, and the id of the step run.
+    `target`: the text of the target. `poll_interval`: seconds between two polls; there is no watch that could be lost.
+    `step`: the name of the stack, and the id of the step run.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ObjectTrigger(BaseTrigger):
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the object until there is something for the task to do."""
+        """Poll the object until the task has to continue."""
         hook, loop = AsyncKubernetesHook(conn_id=self._parsed.kubernetes), asyncio.get_running_loop()
         answered = loop.time()
         while loop.time() - answered < self._parsed.timeout:
@@ -81,7 +81,7 @@ class ObjectTrigger(BaseTrigger):
             self.log.exception("What deploys %r is ended by the next try of its task", self.name)
 
     async def _look(self, hook: AsyncKubernetesHook) -> str:
-        """Return what has become of the object; empty while its model starts."""
+        """Return the new state of the object; empty while its model starts."""
         async with hook.get_conn() as connection:
             try:
                 found = await CustomObjectsApi(connection).get_namespaced_custom_object(*self._place(), self.name)

@@ -1,1 +1,1 @@
-"""What runs in the environments of servers, which have no Airflow."""
+"""Programs that run in the environments of servers, which have no Airflow."""
