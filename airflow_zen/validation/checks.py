@@ -212,7 +212,7 @@ class Fresh(TableCheck):
 
 @dataclass(frozen=True)
 class NotConstant(TableCheck):
-    """A column has more than one value; without a column each column has, and the outcome is one for each that has not."""
+    """A column has more than one value; without a column each has, and there is an outcome for each that has not."""
 
     column: str | None = None
     name: ClassVar[str] = "not_constant"
@@ -321,8 +321,8 @@ class SameSchema(TableCheck):
 class NoOverlap(TableCheck):
     """No row of the table is in the reference, as a row of test data would be that is in the training data.
 
-    Rows are compared in `on`, by default in the columns that both tables have, by hashes of 64 bits, which take 8 bytes of
-    memory for each row of the reference.
+    Rows are compared in `on`, by default in the columns that both tables have, by hashes of 64 bits, which take 8 bytes
+    of memory for each row of the reference.
     """
 
     on: tuple[str, ...] = ()

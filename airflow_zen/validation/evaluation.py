@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.validation")
 
 SAMPLE, RESAMPLES, SMALL_SLICE = 1_000_000, 1000, 30
-"""The rows that are evaluated of a larger table, the resamples of the bootstrap, and the rows of a slice that is small."""
+"""The rows that are evaluated of a larger table, the resamples of the bootstrap, and the rows of a small slice."""
 
 # In the statistics of a report: of what it is, for the gate that reads it.
 MODEL_DIGEST, BASELINE_DIGEST = "model_digest", "baseline_digest"
@@ -62,13 +62,13 @@ def evaluate_model(
 ) -> EvaluationReport:
     """Return the report of a model on a table; what cannot be evaluated is a failed check.
 
-    `table` is a frame of pandas, or an iterator of its parts, of which `sample` random rows are evaluated if it has more;
-    0 for all rows. `groups` is the column of a ranking whose values are ranked apart. `baseline` is another model, or None;
-    `baseline_name` is what was asked for, which may not exist yet. `thresholds` are numbers or `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a
-    list of them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits
-    the size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
-    `digests` are those of model and baseline, which the statistics repeat.
-    Raises `ZenError` without scikit-learn.
+    `table` is a frame of pandas, or an iterator of its parts, of which `sample` random rows are evaluated if it has
+    more; 0 for all rows. `groups` is the column of a ranking whose values are ranked apart. `baseline` is another
+    model, or None; `baseline_name` is what was asked for, which may not exist yet. `thresholds` are numbers or
+    `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a list of
+    them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits the
+    size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
+    `digests` are those of model and baseline, which the statistics repeat. Raises `ZenError` without scikit-learn.
     """
     _require_sklearn()
     from airflow_zen.validation.evaluation_metrics import metrics_of
@@ -182,7 +182,7 @@ def _of_baseline(check: Check) -> Check:
 
 
 def _plots(model: Any, table: Any, target: str, ours: Predictions, metrics: Sequence[Metric]) -> list[Plot]:
-    """Return the plots of the predictions, and the importance of features; what cannot be drawn is left out, and logged."""
+    """Return the plots of the predictions, and the importance of features; log what cannot be drawn."""
     from airflow_zen.validation.evaluation_plots import permutation_importance, plots_of, shap_importance
     from airflow_zen.validation.evaluation_predictions import features_of, predict
 

@@ -24,8 +24,8 @@ class Threshold:
     """What a metric must be.
 
     limit: the worst value that passes, the least or the greatest by the metric. max_loss: fails if the model is worse
-    than the baseline by more than this in all of the bootstrap interval; None does not compare it. min_gain: fails unless
-    the model is better than the baseline by at least this in all of the interval; None asks for no gain.
+    than the baseline by more than this in all of the bootstrap interval; None does not compare it. min_gain: fails
+    unless the model is better than the baseline by at least this in all of the interval; None asks for no gain.
     """
 
     limit: float | None = None
@@ -40,7 +40,8 @@ def as_thresholds(given: Mapping[str, Any]) -> dict[str, Threshold]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (is_number or isinstance(value, Threshold)):
             raise ValidationDefinitionError(
-                f"thresholds= takes numbers, or Threshold(limit=…, max_loss=…, min_gain=…), by metric; {name!r} has {value!r}."
+                "thresholds= takes numbers, or Threshold(limit=…, max_loss=…, min_gain=…), by metric; "
+                f"{name!r} has {value!r}."
             )
         found[name] = Threshold(value) if is_number else value
     return found
@@ -69,7 +70,7 @@ def threshold_checks(
 def gain_checks(
     name: str, gain: tuple[float, float, float], values: tuple[float, float], limit: Threshold, resamples: int
 ) -> Iterator[Check]:
-    """Yield the checks of a metric against the baseline; `gain` has the ends of its interval, `values` are both models'."""
+    """Yield the checks of a metric against the baseline; `gain` has its interval, `values` are those of both models."""
     found, low, high = gain
     observed = f"{values[0]:.6g}, baseline {values[1]:.6g}: gain {found:.4g} [{low:.4g}, {high:.4g}]"
     method = f"paired bootstrap, {resamples} resamples, {LEVEL:.0%} interval"

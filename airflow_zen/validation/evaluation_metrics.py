@@ -20,8 +20,8 @@ class Predictions:
     """What a model predicted for the rows of a table.
 
     For classes, `true` and `predicted` are positions in `labels`. `scores`: of shape (rows,) for two classes, those of
-    the second, and for a ranking; of shape (rows, classes) for more classes; None if the model gives none. `groups`: the
-    number of each row's group, for a ranking whose groups are ranked apart.
+    the second, and for a ranking; of shape (rows, classes) for more classes; None if the model gives none. `groups`:
+    the number of each row's group, for a ranking whose groups are ranked apart.
     """
 
     task: str
@@ -47,8 +47,9 @@ class Predictions:
 class Metric:
     """A number that says how good predictions are.
 
-    `compute` takes predictions. `resample` takes predictions and the weights of resamples, of shape (resamples, rows), and
-    returns a number for each; without it, or where it returns None, `compute` is called for each resample. `needs` is `scores` or `probabilities`.
+    `compute` takes predictions. `resample` takes predictions and the weights of resamples, of shape (resamples, rows),
+    and returns a number for each; without it, or where it returns None, `compute` is called for each resample. `needs`
+    is `scores` or `probabilities`.
     """
 
     name: str

@@ -29,8 +29,8 @@ def plots_of(found: Predictions) -> Iterator[Plot]:
 def permutation_importance(features: Any, metric: Metric, predictions_of: Any) -> Iterator[Plot]:
     """Yield how much worse the metric is when the values of each feature are permuted: the mean of 5 permutations.
 
-    At most 2000 rows are used, drawn with seed 0. `predictions_of` returns the predictions for other features of rows by
-    position. There is no plot for a model of no or of more than 200 features.
+    At most 2000 rows are used, drawn with seed 0. `predictions_of` returns the predictions for other features of rows
+    by position. There is no plot for a model of no or of more than 200 features.
     """
     if not 0 < features.shape[1] <= _MAX_FEATURES * 10:
         return
@@ -53,8 +53,8 @@ def permutation_importance(features: Any, metric: Metric, predictions_of: Any) -
 def shap_importance(model: Any, features: Any) -> Iterator[Plot]:
     """Yield the mean of the absolute SHAP values of each feature (Lundberg and Lee, 2017), where shap is installed.
 
-    At most 200 rows are used, drawn with seed 0, against a background of 100 of them. The explainer is the one that shap
-    chooses for the model, or for its predictions where it does not know the model.
+    At most 200 rows are used, drawn with seed 0, against a background of 100 of them. The explainer is the one that
+    shap chooses for the model, or for its predictions where it does not know the model.
     """
     if find_spec("shap") is None or not 0 < features.shape[1] <= _MAX_FEATURES * 10:
         return
@@ -93,7 +93,7 @@ def _confusion(found: Predictions) -> Plot:
 
 
 def _score_plots(found: Predictions) -> Iterator[Plot]:
-    """Yield ROC and precision-recall curves, and the calibration of probabilities, for each class against the others."""
+    """Yield ROC and precision-recall curves, and calibration curves, for each class against the others."""
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import precision_recall_curve, roc_curve
 

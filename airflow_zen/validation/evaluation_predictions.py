@@ -25,8 +25,9 @@ class Unpredictable(Exception):
 def sampled_frame(table: Any, sample: int) -> tuple[Any, int | None]:
     """Return a frame of at most `sample` random rows of a table, in their order, and the number of rows of the table.
 
-    The table is a frame, or an iterator of frames, of which at most twice the sample is in memory; 0 is no limit. The rows
-    with the smallest of random keys, drawn with seed 0, are a sample without replacement. Another value is returned as it is.
+    The table is a frame, or an iterator of frames, of which at most twice the sample is in memory; 0 is no limit. The
+    rows with the smallest of random keys, drawn with seed 0, are a sample without replacement. Another value is
+    returned as it is.
     """
     if not hasattr(table, "columns") and not isinstance(table, Iterator):
         return table, None
@@ -57,8 +58,8 @@ def _concatenated(parts: list[Any]) -> Any:
 def predict(model: Any, table: Any, target: str, task: str, groups: str = "") -> Predictions:
     """Return the predictions for a pandas frame; `task` is inferred if it is empty.
 
-    The model gets the columns that it names in `feature_names_in_`, else all but the target. `groups` is the column of a
-    ranking whose values are ranked apart. Raises `Unpredictable`.
+    The model gets the columns that it names in `feature_names_in_`, else all but the target. `groups` is the column of
+    a ranking whose values are ranked apart. Raises `Unpredictable`.
     """
     _check_table(table, target)
     if groups:

@@ -56,8 +56,9 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 class EvaluationReport(ValidationReport, frozen=True):
     """A `ValidationReport` of a model.
 
-    `metrics` has each metric by name, `baseline.<metric>` of the baseline, and `gain`, `gain.low` and `gain.high` of each,
-    where there is one. task: `regression`, `binary`, `multiclass` or `ranking`. slices: by column, the worst first.
+    `metrics` has each metric by name, `baseline.<metric>` of the baseline, and `gain`, `gain.low` and `gain.high` of
+    each, where there is one. task: `regression`, `binary`, `multiclass` or `ranking`. slices: by column, the worst
+    first.
     """
 
     task: str = ""

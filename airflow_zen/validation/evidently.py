@@ -57,7 +57,7 @@ class Part:
 
 
 def metric(name: str, **options: Any) -> Part:
-    """Return a metric or a preset of Evidently: `metric("MissingValueCount", column="dep_delay", tests=[condition("lte", 0)])`."""
+    """Return a metric or a preset of Evidently: `metric("MeanValue", column="delay", tests=[condition("lte", 9)])`."""
     return Part(name, (), options)
 
 
@@ -91,10 +91,11 @@ def TargetDrift(**options: Any) -> Part:  # noqa: N802 - beside the presets
 class Evidently(Validator):
     """Check a table with metrics and presets of Evidently, mostly against a reference.
 
-    `only` are the columns to look at, all by default. `target` and `prediction` are columns, and `task` says what they hold:
-    `regression`, `binary` or `multiclass`. A prediction is a value or a label; for `binary` and `is_probability=True` it is
-    the probability of `positive`. `automatic_tests` are those that Evidently derives from the reference; by default they
-    are made where there is one, because without one it compares most figures with themselves.
+    `only` are the columns to look at, all by default. `target` and `prediction` are columns, and `task` says what they
+    hold: `regression`, `binary` or `multiclass`. A prediction is a value or a label; for `binary` and
+    `is_probability=True` it is the probability of `positive`. `automatic_tests` are those that Evidently derives from
+    the reference; by default they are made where there is one, because without one it compares most figures with
+    themselves.
     """
 
     metrics: Any
@@ -181,7 +182,7 @@ class Evidently(Validator):
         return [name for name in names if reference is None or name in reference.columns]
 
     def _metrics(self, names: list[str]) -> tuple[list[Any], list[Check]]:
-        """Return Evidently's metrics for the columns that can be used, and a failed check for each that cannot be made."""
+        """Return Evidently's metrics for the usable columns, and a failed check for each that cannot be made."""
         found, refused = [], []
         for part in self.metrics:
             if not isinstance(part, Part):
@@ -239,7 +240,7 @@ def _build(value: Any) -> Any:
 
 
 def _unusable(table: Any, reference: Any, names: Iterable[str]) -> Iterator[Check]:
-    """Yield a failed check for each column that Evidently cannot look at: it raises for some, and skips others silently."""
+    """Yield a failed check for each column that Evidently cannot use: it raises for some, and skips others silently."""
     for name in names:
         for whose, frame in (("", table), (" of the reference", reference)):
             if frame is None:

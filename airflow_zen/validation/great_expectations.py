@@ -24,9 +24,9 @@ _POSITION = "airflow_zen_position"
 class GreatExpectations(Validator):
     """Check a table with an expectation suite.
 
-    `suite` is an `ExpectationSuite`, the dict that describes one, a list of expectations, or the path of a JSON file with
-    either. The path is relative to the folder of the file that names it, and is read at once. An expectation of severity
-    `info` or `warning` does not fail the report.
+    `suite` is an `ExpectationSuite`, the dict that describes one, a list of expectations, or the path of a JSON file
+    with either. The path is relative to the folder of the file that names it, and is read at once. An expectation of
+    severity `info` or `warning` does not fail the report.
     """
 
     suite: Any

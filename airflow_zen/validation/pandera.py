@@ -1,4 +1,4 @@
-"""Schemas of pandera: what looks at one row at a time is checked batch by batch, the rest on the whole columns it needs."""
+"""Schemas of pandera: checks of single rows are made batch by batch, the others on the whole columns that they need."""
 
 from __future__ import annotations
 
@@ -56,9 +56,10 @@ _OF_CHECKS = frozenset(("DATAFRAME_CHECK", "SCHEMA_COMPONENT_CHECK", "CHECK_ERRO
 class Pandera(Validator):
     """Check a table with a schema of pandera: a `DataFrameSchema` or a class of `DataFrameModel`, of pandas or Polars.
 
-    The table is read batch by batch for dtypes, nulls, the checks that pandera has itself, such as `ge`, and `element_wise`
-    checks. Uniqueness, an index and other checks of users get the columns that they need in memory, and a schema with
-    parsers the whole table. What the schema coerces is coerced for the checks; the artifact stays as it is.
+    The table is read batch by batch for dtypes, nulls, the checks that pandera has itself, such as `ge`, and
+    `element_wise` checks. Uniqueness, an index and other checks of users get the columns that they need in memory, and
+    a schema with parsers the whole table. What the schema coerces is coerced for the checks; the artifact stays as it
+    is.
     """
 
     schema: Any
@@ -104,7 +105,8 @@ def schema_of(schema: Any) -> Any:
 def conform(frame: Any, model: Any) -> tuple[Any, tuple[Check, ...]]:
     """Return a frame of pandas or Polars as a schema leaves it, and what it fails, which is nothing if it conforms.
 
-    The frame itself is returned unless the schema coerces, parses or fills it. A failed check with `raise_warning` is logged.
+    The frame itself is returned unless the schema coerces, parses or fills it. A failed check with `raise_warning` is
+    logged.
     """
     schema = _expanded(schema_of(model), list(frame.columns))
     outcomes = _Outcomes()
@@ -224,7 +226,7 @@ def _frame(table: Any, start: int, is_polars: bool, floats: Iterable[str]) -> An
 
 
 def _nullable_integers(table: Any, names: list[str]) -> list[str]:
-    """Return the integer columns with nulls, which pandas holds as floats in all batches, not in those with nulls alone."""
+    """Return the integer columns with nulls, which are floats in all batches of a frame, not only in those with nulls."""
     import pyarrow.types as kinds
 
     empty = to_frame(_subset(table.schema, names).empty_table())
@@ -262,7 +264,7 @@ class _Outcomes:
         self._found: dict[tuple[Any, ...], _Outcome] = {}
 
     def declare(self, part: int, schema: Any, names: list[str]) -> None:
-        """Take the checks of a part as passed, for the columns that the table has, and let their copies keep few rows."""
+        """Take the checks of a part as passed for the columns that the table has, and let them keep few rows."""
         for name, column in schema.columns.items():
             if name not in names:
                 continue

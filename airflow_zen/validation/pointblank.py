@@ -18,8 +18,8 @@ class Pointblank(Validator):
     """Check a table with steps of pointblank: `pb.Steps().col_vals_not_null("dep_delay")`.
 
     A function may be given instead, which adds steps to the `pb.Validate` that it gets, and returns it; it is not
-    interrogated yet. `thresholds` are those of `pb.Validate`, for steps without thresholds of their own. A step without any
-    fails if one row fails; otherwise it fails above the level `error` or `critical`, and warns above `warning`.
+    interrogated yet. `thresholds` are those of `pb.Validate`, for steps without thresholds of their own. A step without
+    any fails if one row fails; otherwise it fails above the level `error` or `critical`, and warns above `warning`.
     """
 
     steps: Any

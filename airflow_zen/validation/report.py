@@ -21,7 +21,7 @@ _MAX_FAILURES = 20
 
 
 class FailingRow(msgspec.Struct, frozen=True):
-    """One row that failed a check: its label, which is its number where the table has no index, and its value as text."""
+    """One row that failed a check: its label, or its number where the table has no index, and its value as text."""
 
     label: str
     value: str
@@ -31,10 +31,10 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one check.
 
     name: what was checked, such as `not_null`. column: the column it is about; empty for the table. severity: `error`
-    fails the report, `warning` does not. observed, expected: short texts. failing: the number of failing rows, None for a
-    check that is not about rows. sample: at most 20 of them. A statistical verdict has its method, the value of its
-    statistic and the threshold. message: what else a reader needs, such as the error of a library. validator: whose check
-    it is, in a report of several validators.
+    fails the report, `warning` does not. observed, expected: short texts. failing: the number of failing rows, None for
+    a check that is not about rows. sample: at most 20 of them. A statistical verdict has its method, the value of its
+    statistic and the threshold. message: what else a reader needs, such as the error of a library. validator: whose
+    check it is, in a report of several validators.
     """
 
     name: str

@@ -15,7 +15,8 @@ _MAX_SAMPLES = 30
 _MAX_STATISTICS = 200
 
 _STYLE = """
-.verdict,p.verdict{display:inline-block;margin:0 6px 0 0;padding:3px 10px;border-radius:10px;font-weight:600;color:#fff!important}
+.verdict,p.verdict{display:inline-block;margin:0 6px 0 0;padding:3px 10px}
+.verdict,p.verdict{border-radius:10px;font-weight:600;color:#fff!important}
 .verdict.pass{background:#2e7d4f}.verdict.fail{background:#b3261e}.verdict.warn{background:#8a5a00}
 td.pass{color:#2e7d4f}td.fail{color:#b3261e;font-weight:600}td.warn{color:#8a5a00;font-weight:600}
 td.text{white-space:pre-wrap;min-width:130px;max-width:420px;overflow-wrap:break-word}td.number{text-align:right}

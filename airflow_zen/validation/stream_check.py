@@ -21,8 +21,8 @@ from airflow_zen.validation.tables import BATCH_ROWS, TableBatches, to_arrow, to
 class StreamCheck:
     """Check the batches of a stream while they pass, in bounded memory.
 
-    Built-in checks take each batch. For other validators the batches are also written to `file`, which they read like any
-    stored table: batch by batch, or as a random sample.
+    Built-in checks take each batch. For other validators the batches are also written to `file`, which they read like
+    any stored table: batch by batch, or as a random sample.
     """
 
     def __init__(self, members: Iterable[Any], file: Path, reference: Any = None) -> None:

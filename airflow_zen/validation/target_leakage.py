@@ -89,7 +89,7 @@ class LeakageScan(Scan):
 
 
 class _Association:
-    """Sums from which the correlation of a column of numbers, and the correlation ratio of few categories, are known."""
+    """Sums that give the correlation of a column of numbers, and the correlation ratio of few categories."""
 
     def __init__(self, is_number: bool) -> None:
         self._is_number = is_number

@@ -148,7 +148,7 @@ def _batches(value: Any) -> Any:
 
 
 class _Prepared(msgspec.Struct, frozen=True):
-    """The arguments of `check`, what the table itself fails, and the numbers of rows: of the table, and of the sample."""
+    """The arguments of `check`, what the table itself fails, and the numbers of rows of the table and of the sample."""
 
     table: Any
     reference: Any

@@ -55,6 +55,8 @@ def by_hand(schema: object, frame: pd.DataFrame) -> dict[str, int]:
     return found
 
 
+# Of the library called by hand.
+@pytest.mark.filterwarnings("ignore::pandera.errors.SchemaWarning")
 def test_verdict_is_panderas_own() -> None:
     """On all flights each check has the number of failing rows that pandera finds in the whole table."""
     expected = by_hand(Flights, flights())
