@@ -20,6 +20,13 @@ PAGE = "evidently.html"
 _MAX_LABELS = 20
 _ACTUAL = re.compile(r"Actual value (\S+)")
 _METHOD = re.compile(r"The drift detection method is (.+?)\. The drift threshold")
+_CONDITIONS = {
+    "Less or Equal": "at most",
+    "Greater or Equal": "at least",
+    "Less": "below",
+    "Greater": "above",
+    "Equal": "equal to",
+}
 _TEST_NAMES = ("eq", "gt", "gte", "is_in", "lt", "lte", "not_eq", "not_in")
 _COLUMN_OPTIONS = ("column", "columns")
 _TASKS = ("regression", "binary", "multiclass")
@@ -291,16 +298,25 @@ def _outcome(test: Mapping[str, Any], measured: Mapping[str, Any]) -> Check:
     config, value = measured.get("config", {}), measured.get("value")
     name, column = str(config.get("type", test["name"])).rpartition(":")[2], str(config.get("column") or "")
     is_critical = test["test_config"].get("is_critical", True)
-    expected, actual = str(test["name"]).rpartition(": ")[2], _ACTUAL.search(test["description"])
+    actual = _ACTUAL.search(test["description"])
     check = Check(
         name=name,
         column=column,
         passed=test["status"] == "SUCCESS",
         severity="error" if is_critical else "warning",
         observed=actual.group(1) if actual else "",
-        expected=expected.partition("Reference")[0] if expected != test["name"] else "",
+        expected=_expected(str(test["name"])),
     )
     return _with_statistic(check, str(test["description"]), config, value)
+
+
+def _expected(name: str) -> str:
+    """Return the condition at the end of a test's name, such as `Share of Drifted Columns: Less 0.500`."""
+    condition = name.rpartition(": ")[2].partition("Reference")[0].strip()
+    for theirs, ours in _CONDITIONS.items():
+        if condition.startswith(f"{theirs} "):
+            return ours + condition.removeprefix(theirs)
+    return "" if condition == name else condition
 
 
 def _with_statistic(check: Check, description: str, config: Mapping[str, Any], value: Any) -> Check:

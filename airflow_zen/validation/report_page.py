@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from airflow_zen.markup import escape_html
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, html_page, truncate
@@ -13,13 +13,14 @@ from airflow_zen.validation.report import Check, ValidationReport
 _MAX_CHECKS = 300
 _MAX_SAMPLES = 30
 _MAX_STATISTICS = 200
+_MAX_FIGURES = 12
 
 _STYLE = """
 .verdict,p.verdict{display:inline-block;margin:0 6px 0 0;padding:3px 10px}
 .verdict,p.verdict{border-radius:10px;font-weight:600;color:#fff!important}
 .verdict.pass{background:#2e7d4f}.verdict.fail{background:#b3261e}.verdict.warn{background:#8a5a00}
 td.pass{color:#2e7d4f}td.fail{color:#b3261e;font-weight:600}td.warn{color:#8a5a00;font-weight:600}
-td.text{white-space:pre-wrap;min-width:130px;max-width:420px;overflow-wrap:break-word}td.number{text-align:right}
+td.text{white-space:pre-wrap;min-width:90px;max-width:420px;overflow-wrap:break-word}td.number{text-align:right}
 @media (prefers-color-scheme:dark){
 body{background:#15191e;color:#dfe5ea}p,th small,.row,tbody th{color:#9aa8b5}
 th,td{border-color:#2c353e}thead th{background:#1b2127;border-color:#3c4853}pre{background:#1b2127;border-color:#2c353e}
@@ -56,33 +57,40 @@ def _kind(check: Check) -> str:
 
 
 def _checks(report: ValidationReport) -> Iterator[Markup]:
-    """Yield a table for each validator; two of them are not shown as one verdict."""
+    """Yield a table for each validator, without the columns that it leaves empty; two are not shown as one verdict."""
     for validator, group in groupby(report.checks, lambda check: check.validator or report.validator):
         found = sorted(group, key=lambda check: ("fail", "warn", "pass").index(_kind(check)))
         yield heading(validator)
-        names = ["", "check", "column", "observed", "expected", "failing rows"]
-        has_statistics = any(check.value is not None or check.method for check in found)
-        names += ["method", "value", "threshold"] if has_statistics else []
-        head = "".join(f"<th>{name}</th>" for name in names)
-        body = "".join(_check_row(check, has_statistics) for check in found[:_MAX_CHECKS])
+        columns = [column for column in _COLUMNS if any(column[2](check) for check in found)]
+        head = "".join(f"<th>{name}</th>" for name in ("", *(name for name, *_ in columns)))
+        body = "".join(_check_row(check, columns) for check in found[:_MAX_CHECKS])
         yield Markup(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
         yield from hidden_note(len(found) - _MAX_CHECKS, "check")
 
 
-def _check_row(check: Check, has_statistics: bool) -> str:
+def _check_row(check: Check, columns: Sequence[_Column]) -> str:
     kind = _kind(check)
-    observed = " · ".join(filter(None, (check.observed, check.message)))
-    failing = "" if check.failing is None else f"{check.failing:,}"
-    cells: list[tuple[str, str]] = [(kind, _MARKS[kind]), ("", check.name), ("", check.column)]
-    cells += [("text", observed), ("text", check.expected), ("number", failing)]
-    if has_statistics:
-        cells += [("text", check.method), ("number", _number(check.value)), ("number", _number(check.threshold))]
-    shown = (f'<td class="{name}">{escape_html(truncate(text, 300))}</td>' for name, text in cells)
+    cells = [(kind, _MARKS[kind]), *((style, text(check)) for _, style, text in columns)]
+    shown = (f'<td class="{style}">{escape_html(truncate(text, 300))}</td>' for style, text in cells)
     return f"<tr>{''.join(shown)}</tr>"
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else cell_text(value)
+
+
+_Column = tuple[str, str, Callable[[Check], str]]
+_COLUMNS: Sequence[_Column] = (
+    ("check", "", lambda check: check.name),
+    ("column", "", lambda check: check.column),
+    ("observed", "text", lambda check: " · ".join(filter(None, (check.observed, check.message)))),
+    ("expected", "text", lambda check: check.expected),
+    ("failing rows", "number", lambda check: "" if check.failing is None else f"{check.failing:,}"),
+    ("method", "text", lambda check: check.method),
+    ("value", "number", lambda check: _number(check.value)),
+    ("threshold", "number", lambda check: _number(check.threshold)),
+)
+"""The columns of the table of checks: the header, the style, and the text of a check."""
 
 
 def _samples(report: ValidationReport) -> Iterator[Markup]:
@@ -95,11 +103,20 @@ def _samples(report: ValidationReport) -> Iterator[Markup]:
 
 
 def _statistics(report: ValidationReport) -> Iterator[Markup]:
-    rows: Sequence[tuple[str, object]] = [*report.metrics.items(), *report.statistics.items()]
-    if rows:
+    """Yield a table of single figures, and one of those that have the same figures each, such as columns."""
+    tabular = {name: value for name, value in report.statistics.items() if isinstance(value, Mapping)}
+    figures = list(dict.fromkeys(name for value in tabular.values() for name in value))
+    if len(figures) > _MAX_FIGURES:
+        tabular = {}
+    single = {name: value for name, value in report.statistics.items() if name not in tabular}
+    rows: Sequence[Sequence[object]] = [*report.metrics.items(), *single.items()]
+    table = [[name, *(value.get(figure, "") for figure in figures)] for name, value in tabular.items()]
+    if rows or table:
         yield heading("Statistics")
-        yield plain_table(["", "value"], islice(rows, _MAX_STATISTICS))
-        yield from hidden_note(len(rows) - _MAX_STATISTICS, "figure")
+    for header, found in ((["", "value"], rows), (["", *figures], table)):
+        if found:
+            yield plain_table(header, found[:_MAX_STATISTICS])
+            yield from hidden_note(len(found) - _MAX_STATISTICS, "figure")
 
 
 def _files(report: ValidationReport) -> Iterator[Markup]:

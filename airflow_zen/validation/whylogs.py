@@ -229,7 +229,8 @@ class ProfileMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show figures of each column."""
-        rows = [[name, *map(found.get, _FIGURES)] for name, found in _statistics(value.to_pandas()).items()]
+        figures = _statistics(value.to_pandas())
+        rows = [[name, *(found.get(figure, "") for figure in _FIGURES)] for name, found in figures.items()]
         return preview_page(value, summary, [plain_table(["column", *_FIGURES], rows)])
 
 
@@ -283,16 +284,16 @@ def _filled(view: Any, column: str) -> bool:
 
 
 def _observed(figures: Any) -> str:
-    return ", ".join(
-        f"{name} {figures[path]:.6g}" for name, path in _FIGURES.items() if figures.get(path) == figures.get(path)
-    )
+    return ", ".join(f"{name} {value:.6g}" for name, value in _known(figures).items())
 
 
-def _statistics(figures: Any) -> dict[str, Any]:
+def _statistics(figures: Any) -> dict[str, dict[str, float]]:
     """Return figures of each column, of the first 200."""
-    found = {}
-    for column, row in list(figures.iterrows())[:_MAX_COLUMNS]:
-        found[str(column)] = {
-            name: float(row[path]) for name, path in _FIGURES.items() if row.get(path) == row.get(path)
-        }
-    return found
+    return {str(column): _known(row) for column, row in list(figures.iterrows())[:_MAX_COLUMNS]}
+
+
+def _known(figures: Any) -> dict[str, float]:
+    """Return the figures of a column; whylogs has a mean of 0 for a column without numbers."""
+    has_numbers = bool(figures.get("distribution/n", 0))
+    known = {name: figures.get(path) for name, path in _FIGURES.items() if has_numbers or "distribution" not in path}
+    return {name: float(value) for name, value in known.items() if value is not None and value == value}

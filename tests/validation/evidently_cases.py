@@ -32,7 +32,17 @@ def _as_json(report: ValidationReport) -> dict[str, Any]:
     checks = [
         {
             name: getattr(check, name)
-            for name in ("title", "passed", "severity", "method", "value", "threshold", "observed", "message")
+            for name in (
+                "title",
+                "passed",
+                "severity",
+                "method",
+                "value",
+                "threshold",
+                "observed",
+                "expected",
+                "message",
+            )
         }
         for check in report.checks
     ]

@@ -50,6 +50,7 @@ def test_drift_is_the_librarys_own(cases: dict[str, Any]) -> None:
         "drift.columns": found["values"][""]["count"],
     }
     assert checks["DriftedColumnsCount"]["passed"] == found["tests"][""]
+    assert checks["DriftedColumnsCount"]["expected"] == "below 0.500"
     assert found["page"][0] > 1_000_000
     assert found["page"][1] in ("<!doctype", "<html>\n<h")
 

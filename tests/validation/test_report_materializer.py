@@ -85,7 +85,7 @@ def test_page_escapes_everything(hostile: str) -> None:
         method=hostile,
         sample=(FailingRow(hostile, hostile),),
     )
-    page = show(ValidationReport(hostile, [check], statistics={hostile: hostile}))
+    page = show(ValidationReport(hostile, [check], statistics={hostile: hostile, "nested": {hostile: hostile}}))
     assert not {"script", "img", "iframe"} & {tag for tag, _ in page.elements}
 
 

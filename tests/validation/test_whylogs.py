@@ -75,6 +75,7 @@ def test_profile_is_an_artifact(cases: dict[str, Any]) -> None:
     assert found["pinned"] == {"x": 5.0}
     assert "dep_delay" in found["page"]
     assert "stddev" in found["page"]
+    assert "None" not in found["page"]
 
 
 def test_runtime_of_the_user_is_used(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
