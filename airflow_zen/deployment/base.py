@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,8 +15,11 @@ from airflow_zen.deployment.protocols import Rows, compare_predictions
 from airflow_zen.errors import DeploymentFailed
 
 if TYPE_CHECKING:
+    from airflow_zen.deployment.client import ServiceClient
     from airflow_zen.stack import Stack
 
+# By name: it imports this file, and a DAG file that is parsed does not need it.
+_CLIENT = "airflow_zen.deployment.client"
 _SMOKE_TEST_FAILED = "The smoke test of {name!r} failed: {why} The model is not served by it."
 
 
@@ -173,33 +177,29 @@ class LocalTarget(Target, frozen=True):
 
     def find_current(self, request: DeploymentRequest) -> Deployment | None:
         """Ask the deployment service of this machine, if it runs."""
-        from airflow_zen.deployment.client import ServiceClient
-
-        return ServiceClient.configured().find_current(request.name, self.key(request))
+        return _service().find_current(request.name, self.key(request))
 
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
         """Serve the model with the deployment service of this machine, which is started if it does not run."""
-        from airflow_zen.deployment.client import deploy_locally
-
-        return deploy_locally(self, request, stack)
+        deployed: Deployment = import_module(_CLIENT).deploy_locally(self, request, stack)
+        return deployed
 
     def stop(self, deployment: Deployment) -> None:
         """End the server after its current requests."""
-        from airflow_zen.deployment.client import ServiceClient
-
-        ServiceClient.configured().stop(deployment.name)
+        _service().stop(deployment.name)
 
     def logs(self, deployment: Deployment, lines: int) -> str:
         """Return the end of the server's log."""
-        from airflow_zen.deployment.client import ServiceClient
-
-        return ServiceClient.configured().logs(deployment.name, lines)
+        return _service().logs(deployment.name, lines)
 
     def describe_state(self, deployment: Deployment) -> str:
         """Return the state from the deployment service."""
-        from airflow_zen.deployment.client import ServiceClient
+        return _service().describe_state(deployment.name)
 
-        return ServiceClient.configured().describe_state(deployment.name)
+
+def _service() -> ServiceClient:
+    client: ServiceClient = import_module(_CLIENT).ServiceClient.configured()
+    return client
 
 
 Send = Callable[[str, Mapping[str, Any]], Any]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, post_json, smoke_test
 from airflow_zen.deployment.cluster.objects import ClusterUnavailable, Objects
-from airflow_zen.deployment.cluster.target import CANDIDATE, Access, ClusterTarget, object_name, unmet
+from airflow_zen.deployment.cluster.target import CANDIDATE, Access, ClusterTarget, failure_of, object_name
 from airflow_zen.errors import DeploymentFailed, StepDeferred, log_errors
 from airflow_zen.steps.spec import storage_options
 
@@ -273,16 +273,6 @@ def roll_back(deployment: Deployment) -> Deployment:
     return _open(deployment).roll_back()
 
 
-def failure_of(target: ClusterTarget, found: Mapping[str, Any]) -> str:
-    """Return why an object that is not ready cannot become ready; empty while it can."""
-    progress = target.progress(found)
-    if progress.state == "failed":
-        return progress.message.rstrip(".")
-    if progress.state == "waiting" and (silent := _seconds_without_change(found)) > target.timeout:
-        return f"its object has not changed for {silent:.0f} seconds. {unmet(found)}".rstrip(". ")
-    return ""
-
-
 def _open(deployment: Deployment) -> Rollout:
     from airflow_zen.deployment import parse_target
 
@@ -298,11 +288,3 @@ def _contains(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(_contains(found.get(name), value) for name, value in wanted.items())
     return bool(found == wanted)
-
-
-def _seconds_without_change(found: Mapping[str, Any]) -> float:
-    """Return the seconds since the last change of an object or its status, by the cluster's clock."""
-    metadata = found["metadata"]
-    times = [metadata.get("creationTimestamp"), *(each.get("time") for each in metadata.get("managedFields") or ())]
-    times += [each.get("lastTransitionTime") for each in found.get("status", {}).get("conditions") or ()]
-    return time.time() - max((datetime.fromisoformat(each).timestamp() for each in times if each), default=time.time())

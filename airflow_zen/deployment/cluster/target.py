@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
+from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -14,6 +17,8 @@ from airflow_zen.errors import DeploymentFailed, StepDefinitionError
 
 if TYPE_CHECKING:
     from airflow_zen.deployment.cluster.credentials import StoreSecret
+    from airflow_zen.deployment.cluster.objects import Objects
+    from airflow_zen.deployment.cluster.rollout import Rollout
     from airflow_zen.stack import Stack
 
 CANDIDATE = "-candidate"
@@ -138,46 +143,45 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         """Return the deployment if its object is ready, and has what is asked for."""
         if not self.kubernetes:
             return super().find_current(request)
-        from airflow_zen.deployment.cluster.rollout import Rollout
-
-        return Rollout(self, request.name).find_current(request)
+        return self._rollout(request.name).find_current(request)
 
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
         """Serve the model on this machine; in a cluster, test an object beside the old one first."""
         if not self.kubernetes:
             return super().deploy(request, stack)
-        from airflow_zen.deployment.cluster.rollout import Rollout
-
-        return Rollout(self, request.name).deploy(request, stack)
+        return self._rollout(request.name).deploy(request, stack)
 
     def stop(self, deployment: Deployment) -> None:
         """Delete all objects of a deployment."""
         if not self.kubernetes:
             return super().stop(deployment)
-        from airflow_zen.deployment.cluster.objects import Objects
-
-        return Objects(self).delete_all(object_name(deployment.name))
+        return self._objects().delete_all(object_name(deployment.name))
 
     def logs(self, deployment: Deployment, lines: int) -> str:
         """Return the end of the logs of the pods that serve the model."""
         if not self.kubernetes:
             return super().logs(deployment, lines)
-        from airflow_zen.deployment.cluster.objects import Objects
-
-        return Objects(self).logs(object_name(deployment.name), lines)
+        return self._objects().logs(object_name(deployment.name), lines)
 
     def describe_state(self, deployment: Deployment) -> str:
         """Return the state from the object's status."""
         if not self.kubernetes:
             return super().describe_state(deployment)
-        from airflow_zen.deployment.cluster.objects import Objects
-
-        found = Objects(self).get(object_name(deployment.name))
+        found = self._objects().get(object_name(deployment.name))
         if found is None:
             return "stopped"
         progress = self.progress(found)
         words = {"ready": "serving", "waiting": "starting", "failed": "failed"}[progress.state]
         return f"{words}: {progress.message}" if progress.message and progress.state != "ready" else words
+
+    # By name: these files import this one, and a DAG file that is parsed does not need them.
+    def _rollout(self, name: str) -> Rollout:
+        rollout: Rollout = import_module("airflow_zen.deployment.cluster.rollout").Rollout(self, name)
+        return rollout
+
+    def _objects(self) -> Objects:
+        objects: Objects = import_module("airflow_zen.deployment.cluster.objects").Objects(self)
+        return objects
 
     def body(self, name: str, access: Access) -> dict[str, Any]:
         """Return the object of a name as it is applied, with the user's overrides."""
@@ -245,3 +249,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(held) for key, held in sorted(value.items())}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def failure_of(target: ClusterTarget, found: Mapping[str, Any]) -> str:
+    """Return why an object that is not ready cannot become ready; empty while it can."""
+    progress = target.progress(found)
+    if progress.state == "failed":
+        return progress.message.rstrip(".")
+    if progress.state == "waiting" and (silent := _seconds_without_change(found)) > target.timeout:
+        return f"its object has not changed for {silent:.0f} seconds. {unmet(found)}".rstrip(". ")
+    return ""
+
+
+def _seconds_without_change(found: Mapping[str, Any]) -> float:
+    """Return the seconds since the last change of an object or its status, by the cluster's clock."""
+    metadata = found["metadata"]
+    times = [metadata.get("creationTimestamp"), *(each.get("time") for each in metadata.get("managedFields") or ())]
+    times += [each.get("lastTransitionTime") for each in found.get("status", {}).get("conditions") or ()]
+    return time.time() - max((datetime.fromisoformat(each).timestamp() for each in times if each), default=time.time())

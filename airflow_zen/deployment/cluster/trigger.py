@@ -14,8 +14,7 @@ from kubernetes_asyncio.client import ApiException, CustomObjectsApi
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.deployment import parse_target
-from airflow_zen.deployment.cluster.rollout import failure_of
-from airflow_zen.deployment.cluster.target import CANDIDATE
+from airflow_zen.deployment.cluster.target import CANDIDATE, failure_of
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.steps.run import end_suspended_runs
 
