@@ -23,12 +23,10 @@ MAX_LINES = 20
 
 def main() -> None:
     """Print one figure a line."""
-    files = sorted(Path(PACKAGE).rglob("*.py"))
-    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    lengths, functions = file_lengths(), function_lengths()
     largest = max(lengths, key=lambda file: lengths[file])
-    functions = [length for file in files for length in _function_lengths(file)]
     short = sum(length <= MAX_LINES for length in functions) / len(functions)
-    _show("files", len(files))
+    _show("files", len(lengths))
     _show("lines", sum(lengths.values()))
     _show("lines of a file, median", median(lengths.values()))
     _show("lines of the largest file", f"{lengths[largest]} ({largest})")
@@ -41,8 +39,17 @@ def _show(name: str, value: Any) -> None:
     print(f"{name:44} {value}")
 
 
+def file_lengths() -> dict[Path, int]:
+    """Return the number of lines of each file of the package."""
+    return {file: len(file.read_text(encoding="utf-8").splitlines()) for file in sorted(Path(PACKAGE).rglob("*.py"))}
+
+
+def function_lengths() -> list[int]:
+    """Return the number of lines of each function's body, without its docstring."""
+    return [length for file in file_lengths() for length in _function_lengths(file)]
+
+
 def _function_lengths(file: Path) -> Iterator[int]:
-    """Yield the lines of each function's body, its docstring left out."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
@@ -50,13 +57,18 @@ def _function_lengths(file: Path) -> Iterator[int]:
 
 
 def _show_imports() -> None:
+    graph, files = import_graph()
+    importers = {module: graph.find_modules_that_directly_import(module) for module in files}
+    _show("files with exactly one importer", sum(len(found) == 1 for found in importers.values()))
+    _show("files in import cycles", len(files_in_cycles(graph, files)))
+
+
+def import_graph() -> tuple[Any, set[str]]:
+    """Return grimp's graph of the imports at run time, and the modules that are no empty packages."""
     import grimp
 
     graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
-    files = {module for module in graph.modules if not _is_empty_package(module)}
-    importers = {module: graph.find_modules_that_directly_import(module) for module in files}
-    _show("files with exactly one importer", sum(len(found) == 1 for found in importers.values()))
-    _show("files in import cycles", len(_in_cycles(graph, files)))
+    return graph, {module for module in graph.modules if not _is_empty_package(module)}
 
 
 def _is_empty_package(module: str) -> bool:
@@ -64,7 +76,8 @@ def _is_empty_package(module: str) -> bool:
     return file.exists() and len(ast.parse(file.read_text(encoding="utf-8")).body) <= 1
 
 
-def _in_cycles(graph: Any, files: set[str]) -> set[str]:
+def files_in_cycles(graph: Any, files: set[str]) -> set[str]:
+    """Return the modules that import themselves, directly or through others."""
     return {file for file in files if file in _reached(graph, file)}
 
 
