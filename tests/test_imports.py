@@ -63,8 +63,11 @@ import airflow.sdk.execution_time.task_runner
 import structlog
 import tests.harness
 from airflow.jobs.job import Job
-sys.argv = ["airflow", COMMAND]
-Job()
+for command, are_loaded in (("api-server", (False, False)), ("dag-processor", (True, False)), ("scheduler", (True, True))):
+    sys.argv = ["airflow", command]
+    Job()
+    names = "airflow_zen.decorators.ml_step", "airflow_zen.operators.execute"
+    assert tuple(name in sys.modules for name in names) == are_loaded, command
 before = set(sys.modules)
 """ + _TASK[_TASK.index("from airflow.sdk import dag") :]
 
@@ -137,9 +140,11 @@ def test_a_task_loads_few_modules(tmp_path):
 
 
 def test_a_fork_of_the_scheduler_loads_few_modules(tmp_path):
-    """A task that a LocalExecutor forks from the scheduler loads at most 3 of our modules, and no heavy library."""
-    environment = {"AIRFLOW__ZEN__ARTIFACT_ROOT": str(tmp_path / "root")}
-    loaded = modules_loaded_by(_FORKED_TASK.replace("COMMAND", "'scheduler'"), tmp_path, **environment)
+    """A task that a LocalExecutor forks from the scheduler loads at most 3 of our modules, and no heavy library.
+
+    The DAG processor loads only what DAG files import.
+    """
+    loaded = modules_loaded_by(_FORKED_TASK, tmp_path, AIRFLOW__ZEN__ARTIFACT_ROOT=str(tmp_path / "root"))
     assert len(ours(loaded)) <= 3, ours(loaded)
     assert heavy(loaded) == set()
 

@@ -118,9 +118,8 @@ class MlflowRecorder(LineageRecorder):
         info, urls = dict[str, Any](), dict[str, str]()
         try:
             parent, info = self._parents.get_or_create(run), dict(suspended or {})
-            checking = self._pool.submit(self._parents.ensure_active, run, parent)
             if not info:
-                parent, info = self._open_run(run, parent, checking)
+                parent, info = self._open_run(run, parent)
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
         else:
@@ -191,11 +190,10 @@ class MlflowRecorder(LineageRecorder):
         Raises `LineageError` when the server is unavailable or refuses.
         """
         run = self._redactor.step_run(run)
-        checking = self._pool.submit(self._parents.ensure_active, run, self._parents.get_or_create(run), reopen=False)
-        parent = checking.result()
+        parent = self._parents.ensure_active(run, self._parents.get_or_create(run), reopen=False)
         condition = f"tags.`zen.key` = {quote_filter_value(str(run.id))}"
         found = next(self.rest.search_runs(parent.experiment_id, condition), None)
-        parent, info = (parent, found["info"]) if found else self._open_run(run, parent, checking)
+        parent, info = (parent, found["info"]) if found else self._open_run(run, parent)
         named = _with_artifact_names(run)
         look_up = partial(self._models.prefetch, named, parent.experiment_id)
         self._send_all(named, parent.experiment_id, info["run_id"], look_up, replay_timeout=float("inf"), resume=True)
@@ -248,8 +246,8 @@ class MlflowRecorder(LineageRecorder):
         except SettingsError as error:
             self._warn(run, error)
 
-    def _open_run(self, run: StepRun, parent: ParentRun, checking: Future[Any]) -> tuple[ParentRun, dict[str, Any]]:
-        """Create the nested run; once checked, repair a parent whose experiment is missing, or another's."""
+    def _open_run(self, run: StepRun, parent: ParentRun) -> tuple[ParentRun, dict[str, Any]]:
+        """Create the nested run; repair the parent once where its experiment is missing, or another's."""
         try:
             info = self._create_run(run, parent)
         except MlflowRejected as error:
@@ -260,7 +258,6 @@ class MlflowRecorder(LineageRecorder):
             if info["artifact_uri"].startswith(f"{parent.location}/"):
                 return parent, info
             self.rest.post("runs/delete", {"run_id": info["run_id"]})
-        wait([checking])
         parent = self._parents.repair(run, parent)
         return parent, self._create_run(run, parent)
 
