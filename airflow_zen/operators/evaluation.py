@@ -82,8 +82,9 @@ class EvaluateOperator(ReportOperator):
 
     @property
     def libraries(self) -> str:
-        """The library of the metrics, with its version."""
-        return f"scikit-learn {installed_version('scikit-learn')}"
+        """The libraries of metrics and plots that are installed, with their versions."""
+        versions = {name: installed_version(name) for name in ("scikit-learn", "shap")}
+        return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
     def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
         """Look up the model and the baseline, their digests, and the size of the model."""

@@ -158,10 +158,10 @@ class MLStepOperator(PythonOperator):
 
 
 def refuse_skips(task_id: str) -> None:
-    """Raise the error of a mapped task whose failed checks skip tasks: Airflow skips none after one of its instances."""
+    """Raise the error of a mapped task whose failed checks are to skip tasks."""
     raise StepDefinitionError(
-        f"Task {task_id!r} is mapped, and on_failure='skip' or a list of task ids has no effect after a mapped task: Airflow "
-        "skips none of the tasks after one of its instances. Write on_failure='warn', and let the next step take the report: "
+        f"Task {task_id!r} is mapped, where on_failure='skip' and a list of task ids are not supported: Airflow sets no task "
+        "to skipped for one of several instances. Write on_failure='warn', and let the next step take the report: "
         "'if not report.passed: raise AirflowSkipException'."
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pandas as pd
+import pandera.pandas as pp
 import pytest
 
 from airflow_zen.errors import (
@@ -22,6 +23,7 @@ from airflow_zen.steps.outputs import Each, Output
 from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.step import Step
 from airflow_zen.validation.checks import InRange, NotNull, RowCountChange, SameSchema
+from airflow_zen.validation.pandera import Pandera
 from airflow_zen.validation.report import Check, ValidationReport
 from tests.calls import record_call, recorded_calls
 
@@ -190,6 +192,23 @@ def test_stream_is_checked_while_it_is_stored(run, stack, tmp_path):
     report = load(stack, stack.names.get("stream.checks").ref, tmp_path)
     assert [(row.label, row.value) for row in report.failures[0].sample] == [("5", "700.0")]
     assert stack.names.get("stream").ref.digest == done.outputs["output"].digest
+
+
+DELAYS = Pandera(pp.DataFrameSchema({"delay": pp.Column(float, pp.Check.lt(600), unique=True)}))
+
+
+def unsampled(rows: int) -> Annotated[Iterator[pd.DataFrame], Artifact("long", checks=[DELAYS], on_failure="warn")]:
+    for start in range(0, rows, 50_000):
+        yield pd.DataFrame({"delay": [700.0 if n == rows - 1 else n / rows for n in range(start, start + 50_000)]})
+
+
+def test_schema_of_pandera_reads_all_rows_of_a_stream(run, stack, tmp_path):
+    """A schema that is declared on a stream finds one row that fails among more than a sample has, by its number."""
+    report = load(stack, run(unsampled, 200_000).outputs["output.checks"], tmp_path)
+    assert (report.rows, report.sampled) == (200_000, None)
+    (check,) = report.failures
+    assert (check.title, check.failing, check.sample[0].label) == ("less_than(delay)", 1, "199999")
+    assert report.check("unique", "delay").passed
 
 
 def two(worst: float) -> Output(
