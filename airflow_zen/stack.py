@@ -38,9 +38,9 @@ class SavedArtifact(msgspec.Struct, frozen=True):
 class Stack(msgspec.Struct, frozen=True):
     """The artifact store, the materializers, the step cache, the records of runs, and the lineage recorder.
 
-    `previews` is the default for outputs without a setting of their own. `redactor` removes secrets from what is recorded. `clock` returns seconds since the epoch,
-    `environment` holds the process's environment variables. `storage_environment` are those with which another process
-    opens the same artifact root; they hold credentials.
+    `previews` is the default for outputs without a setting of their own. `redactor` removes secrets from what is
+    recorded. `clock` returns seconds since the epoch, `environment` holds the process's environment variables.
+    `storage_environment` are those with which another process opens the same artifact root; they hold credentials.
     """
 
     store: ArtifactStore

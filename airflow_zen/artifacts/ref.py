@@ -130,11 +130,11 @@ class ArtifactRef:
     """Refer to one stored artifact.
 
     `digest` is its identity, `uri` its address for users and other tools, `encoding` the layout of its files, `type`
-    the Python type of the value, `size` the bytes of all files. `shape` is a short description such as
-    `"336776 rows × 19 columns"`. `files` lists the files of artifacts with at most `MAX_REF_FILES`, so that a reader
-    can verify and fetch them without the manifest. `code` names the classes and functions of the project that the value
-    is built of, as `module:qualname`; they are in the cache key of a step that reads it. `cached` and `origin` (`dag/run/task/map_index/try`) are whether,
-    and from which step run, a step reused it.
+    the Python type of the value, `size` the bytes of all files. `shape` is a short description such as `"336776 rows
+    × 19 columns"`. `files` lists the files of artifacts with at most `MAX_REF_FILES`, so that a reader can verify and
+    fetch them without the manifest. `code` names the classes and functions of the project that the value is built of,
+    as `module:qualname`; they are in the cache key of a step that reads it. `cached` and `origin`
+    (`dag/run/task/map_index/try`) are whether, and from which step run, a step reused it.
     """
 
     digest: str

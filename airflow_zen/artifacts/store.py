@@ -61,8 +61,8 @@ class ArtifactStore:
     """Store directories as artifacts, and return them verified.
 
     `root` is a path or a URL, `transport` moves the bytes under it, `read_cache` keeps files of a remote root on this
-    machine. `clock` returns seconds since the epoch. An artifact is stored at `artifacts/<digest[:2]>/<digest>/`; it exists when its manifest does, and never
-    changes.
+    machine. `clock` returns seconds since the epoch. An artifact is stored at `artifacts/<digest[:2]>/<digest>/`; it
+    exists when its manifest does, and never changes.
     """
 
     def __init__(

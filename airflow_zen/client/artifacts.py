@@ -176,8 +176,9 @@ def load(ref: ArtifactRef | Mapping[str, Any] | Model, as_type: Any = None, stac
 def load(ref: ArtifactRef | Mapping[str, Any] | Model, as_type: Any = None, stack: str | None = None) -> Any:
     """Return the value of an artifact.
 
-    ref: the ref, its form in XCom, `Artifact("name").latest()`, or `Model("name@champion")`. as_type: the type to load it as, such as
-    `pathlib.Path` or `polars.DataFrame`. stack: the stack that contains it, by default the active one.
+    ref: the ref, its form in XCom, `Artifact("name").latest()`, or `Model("name@champion")`. as_type: the type to
+    load it as, such as `pathlib.Path` or `polars.DataFrame`. stack: the stack that contains it, by default the active
+    one.
 
     Raises `ArtifactRefused` for anything but a ref of the stack's artifact root, `InputError` where it cannot be loaded
     as `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.

@@ -307,12 +307,12 @@ def ml_step(
 def ml_step(function: Any = None, /, **options: Any) -> Any:
     """Make a typed function a step: its outputs become artifacts, equal work is reused, its lineage is recorded.
 
-    `cache`: False runs the function each time; a `Cache` says what the cache key is made of; None follows
-    `[zen] cache`. `version`: your own addition to the cache key. `model`: the registered model that the returned model
-    becomes a version of, as a name or a `Model`. `stack`: the stack the step runs in. `previews`: whether MLflow shows the outputs; None
-    follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence. `runtime`: where the function runs,
-    such as `airflow_zen.runtimes.Virtualenv`; None follows `[zen] runtime`. All options of Airflow's
-    operators (`retries`, `pool`, `queue`, `executor_config`, …) pass through. Also available as `@task.ml_step`.
-    Raises `StepDefinitionError` for a definition that cannot work.
+    `cache`: False runs the function each time; a `Cache` says what the cache key is made of; None follows `[zen]
+    cache`. `version`: your own addition to the cache key. `model`: the registered model that the returned model
+    becomes a version of, as a name or a `Model`. `stack`: the stack the step runs in. `previews`: whether MLflow
+    shows the outputs; None follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence.
+    `runtime`: where the function runs, such as `airflow_zen.runtimes.Virtualenv`; None follows `[zen] runtime`. All
+    options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass through. Also available as
+    `@task.ml_step`. Raises `StepDefinitionError` for a definition that cannot work.
     """
     return _decorate(function, options) if function is not None else lambda decorated: _decorate(decorated, options)

@@ -1,4 +1,4 @@
-"""The target `BentoML`: a Bento that is built of the model, and served as processes of this machine."""
+"""The target `BentoML`: a Bento of the model, served by processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BUILD = "airflow_zen.deployment.programs.bento_build"
 
 
 class BentoML(LocalTarget, frozen=True):
-    """Build a Bento of a model and serve it with BentoML: `POST <endpoint>/predict` with `{"rows": [{…}, …]}`.
+    """Build a Bento of a model, and serve it with BentoML: `POST <endpoint>/predict` with `{"rows": [{…}, …]}`.
 
     The types of its API are those of the model's signature, its requirements the pins of the environment that served it,
     and its version is made of the model's digest. `workers`: the processes that predict, each with the model in memory.

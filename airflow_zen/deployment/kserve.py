@@ -37,8 +37,8 @@ class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     In the cluster that `kubernetes` names it is an `InferenceService` of the model format `mlflow`, which KServe serves with
     MLServer. `canary`: the percentage of the requests that a new version gets while the old one gets the others, until it
     is deployed without, or promoted. `logger`: the URL that requests and answers are sent to, such as
-    `<gateway>/log/NAME` of the deployment service. `runtime`, `image`: another serving runtime, another image of it, where
-    the model needs more libraries than it has. `resources`: of its container. The other options are those of
+    `<gateway>/log/NAME` of the deployment service. `runtime`, `image`: another serving runtime, or another image of it,
+    where the model needs more libraries. `resources`: of its container. The other options are those of
     `ClusterTarget`.
 
     https://kserve.github.io/website/

@@ -118,7 +118,7 @@ class Promotions:
 
         A task that is tried again finds the move of its earlier try, and returns it as moved. An alias that is at the version
         already is not moved. Raises `PromotionRefused` where it no longer has the version that was compared with, or another
-        promotion of the model goes on; `LineageNotFound` for a version that does not exist, `MlflowUnavailable`.
+        promotion of the model is running; `LineageNotFound` for a version that does not exist, `MlflowUnavailable`.
         """
         validate_alias(move.alias)
         version = self.registry.get(ModelSelector(move.model, move.version))
@@ -173,7 +173,7 @@ class Promotions:
             self._sleep(_POLL_SECONDS)
 
     def _settle(self, move: Move, current: str) -> Promotion | None:
-        """Return the last move; one whose process was killed is ended by what the alias says."""
+        """Return the last move; if its process was killed, the alias says how it ended."""
         last = last_promotion(self._transport, move.model, move.alias)
         if last and last.state == PENDING:
             last = replace(last, state=MOVED if last.version == current else ABANDONED)
@@ -221,7 +221,7 @@ class WatchedAlias:
         self._key = f"{_model_folder(selector.name)}/watched/{quote_key_part(selector.alias)}.json"
 
     def has_moved(self, current: str) -> bool:
-        """Whether the alias has moved, and not by a task, which emits an event itself; the first look finds no move."""
+        """Whether the alias has moved other than by a task, which emits an event itself; False at the first look."""
         try:
             text = self._transport.read(self._key)
         except ArtifactNotFound:

@@ -45,11 +45,11 @@ class MLStepOperator(PythonOperator):
 
     `cache`: False runs the function each time; True also reuses a step that returns nothing; a `Cache` says what the
     cache key is made of; None follows `[zen] cache`. `version`: your own addition to the cache key. `model`: the
-    registered model in MLflow that the returned model becomes a version of, as a name or a `Model`. `stack`: the stack the step runs in; empty
-    for the active one. `previews`: whether MLflow shows outputs without a setting of their own; None follows
-    `[zen] previews`. `runtime`: where the function runs, as an object or as its text; None follows `[zen] runtime`. All
-    other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in its wire
-    form, or a dict of them by output name.
+    registered model in MLflow that the returned model becomes a version of, as a name or a `Model`. `stack`: the
+    stack the step runs in; empty for the active one. `previews`: whether MLflow shows outputs without a setting of
+    their own; None follows `[zen] previews`. `runtime`: where the function runs, as an object or as its text; None
+    follows `[zen] runtime`. All other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in
+    its wire form, or a dict of them by output name.
     """
 
     custom_operator_name = "@ml_step"

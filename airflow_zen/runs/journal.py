@@ -27,10 +27,10 @@ _RUN, _PLANNED, _ENDED, _LOCK = "run.json", "planned.json", "ended.json", "lock"
 
 
 class RunJournal:
-    """A step run's latest record, and what else is kept in its directory, locked while the process lives.
+    """A step run's latest record and other files of its directory, locked while the process lives.
 
     The lock is the operating system's and ends with the process, however that ends; a process id would be
-    given to another one some day. A journal whose lock is free is an orphan.
+    given to another process later. A journal whose lock is free is an orphan.
     """
 
     def __init__(self, directory: Path, lock: int) -> None:
@@ -40,7 +40,7 @@ class RunJournal:
 
     @classmethod
     def create(cls, run: StepRun, root: str, scratch: Path | None) -> RunJournal:
-        """Create the directory, whole and locked before anyone can find it."""
+        """Create the directory, complete and locked before another process can find it."""
         directory = Path(tempfile.mkdtemp(prefix=_INCOMPLETE_PREFIX, dir=scratch))
         lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # Where locks are not to be had, nobody else gets this one either, and the directory stays.
@@ -86,7 +86,7 @@ class RunJournal:
         return None
 
     def set_aside(self) -> Path:
-        """Rename a journal that cannot be read, so that nobody tries again; return its new path."""
+        """Rename a journal that cannot be read, so that it is not tried again; return its new path."""
         return self.directory.rename(self.directory.with_name(_UNREADABLE_PREFIX + self.directory.name))
 
     def delete(self) -> None:
@@ -126,7 +126,7 @@ def _lock(directory: Path) -> RunJournal | None:
 class RunJournals:
     """The journals of one artifact root on this host: those of this process, and those that killed processes left.
 
-    keep: stores what an orphan's directory has beside the record, for a recorder that puts something there. delivered:
+    keep: stores the other files of an orphan's directory, for a recorder that puts some there. delivered:
     whether a recovered record is one that no lineage server waits for.
     """
 
@@ -168,9 +168,9 @@ class RunJournals:
             journal.unlock()
 
     def recover_orphans(self) -> tuple[StepRunId, ...]:
-        """Store what processes that are gone have left on this host; return the runs.
+        """Store the journals that ended processes left on this host; return their runs.
 
-        Only what belongs in this root. What cannot be stored now stays; storing one twice is harmless.
+        Only those of this root. One that cannot be stored now stays; storing one twice is harmless.
         """
         recovered = []
         for journal in orphaned_journals(self._transport.scratch_directory):

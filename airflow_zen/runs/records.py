@@ -153,7 +153,7 @@ class StepRunRecords:
         self._transport.delete([_ended_key(run)])
 
     def put_suspended(self, suspended: SuspendedRun) -> None:
-        """Store a run that goes on in another process, until it has ended."""
+        """Store a run that continues in another process, until it has ended."""
         run = self._redactor.step_run(suspended.run)
         document = {
             "run": run.to_json(),

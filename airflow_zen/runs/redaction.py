@@ -37,8 +37,8 @@ def _unchanged(text: str) -> str:
 class Redactor(msgspec.Struct, frozen=True):
     """Replaces secrets by `***`: values whose names mark them as secret, and credentials inside texts.
 
-    redact_text: replaces what the deployment knows to be secret in a text, such as Airflow's masker of the passwords
-    of connections. names: parts of further names whose values are secret, in lower case.
+    redact_text: replaces the secrets that the deployment knows, as Airflow's masker does with passwords of
+    connections. names: parts of further names whose values are secret, in lower case.
     """
 
     redact_text: Callable[[str], str] = _unchanged

@@ -81,7 +81,8 @@ class StepRun(msgspec.Struct, frozen=True):
     dag_run_parameters: JSON values of the DAG run's `params` by name, and of the rest of its `conf` as `conf.<name>`.
 
     metadata: what user code logged with `log_metadata`, by its subject: "" for the step, `input:<argument>` or
-    `output:<name>`. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by output name, the version of the named artifact and whether its content was new.
+    `output:<name>`. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by
+    output name, the version of the named artifact and whether its content was new.
     """
 
     id: StepRunId
@@ -149,7 +150,7 @@ class StepRun(msgspec.Struct, frozen=True):
 
 
 class SuspendedRun(msgspec.Struct, frozen=True):
-    """A run that another process goes on with: what opens it in the lineage server, and its lease, if it has one."""
+    """A run that another process continues: what opens it in the lineage server, and its lease, if it has one."""
 
     run: StepRun
     lineage: Mapping[str, str]

@@ -68,8 +68,8 @@ class Arguments(msgspec.Struct, frozen=True):
         """Bind a call, and read every ref in it from its wire form; look up the versions that `selectors` knows.
 
         With `type_of`, which returns the declared type of a parameter, plain arguments are converted to it; it is not
-        asked about artifacts. Raises `TypeError` as the call would, `InputError` for an argument of another type, `ArtifactRefused` for a malformed ref, `ArtifactNotFound`
-        for a version that does not exist.
+        asked about artifacts. Raises `TypeError` as the call would, `InputError` for an argument of another type,
+        `ArtifactRefused` for a malformed ref, `ArtifactNotFound` for a version that does not exist.
         """
         bound = inspect.signature(function).bind(*args, **kwargs)
         given = list(bound.arguments)

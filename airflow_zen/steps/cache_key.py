@@ -86,8 +86,8 @@ def plan_step(
     """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
 
     `run.cache` says whether it may. With `acquire_lease` the step is about to run: a miss waits for an equal step that
-    computes the result, or holds the lease to compute it; `suspended_holder` had it for this run. `history` holds the task's latest keys, which explain a miss;
-    None reads them. `known_code` keeps what the code reaches for the plans of other instances of the task.
+    computes the result, or takes the lease to compute it; `suspended_holder` had it for this run. `history` has the
+    task's latest keys, which explain a miss; None reads them. `known_code` keeps the code for plans of other instances.
     """
     if run.cache is CacheState.OFF:
         return StepPlan(CacheState.OFF, run.why)

@@ -77,8 +77,8 @@ def run_step(
 ) -> StepRun:
     """Execute a step, or reuse the result of equal work; return the finished record.
 
-    `run` identifies the execution, and may have inputs beside the arguments. An exception of the function is raised again after the run is closed as failed,
-    or as killed for an interrupt.
+    `run` identifies the execution, and may have inputs beside the arguments. An exception of the function is raised
+    again after the run is closed as failed, or as killed for an interrupt.
     """
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)

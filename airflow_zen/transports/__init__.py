@@ -24,7 +24,8 @@ def open_transport(
     no copy of an upload. All other URLs use fsspec, `gs` too: no emulator implements the API through which obstore writes
     there, so it cannot be tested.
 
-    sync_to_disk: for a path, as for `LocalTransport`. on_bytes: called by any thread with the number of bytes of files that were downloaded, uploaded or hashed.
+    sync_to_disk: for a path, as for `LocalTransport`. on_bytes: called by any thread with the number of bytes of
+    files that were downloaded, uploaded or hashed.
     """
     from airflow_zen.transports.base import normalize_root
 

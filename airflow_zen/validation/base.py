@@ -23,9 +23,9 @@ Its rules:
 - `form` is what `check` receives: `pandas`, `polars` or `arrow` (a table in memory, of at most `sample` rows where the
   user asks for a sample), `batches` (`validation.tables.Batches`, read batch by batch in bounded memory, never
   sampled), or `stored` (the value as its step returned it; for functions of users).
-- `columns()` names the columns that the suite uses, None for those that it does not name.
-- It returns checks, and does not raise: but what it raises all the same, `run_validator` turns into a failed check.
-- It does not count empty tables, missing columns, and references of another schema: `run_validator` adds these checks.
+- `columns()` names the columns that the suite uses, None if it names none and uses all.
+- It returns checks and does not raise; `run_validator` turns an exception into a failed check.
+- It does not check for empty tables, missing columns and references of another schema: `run_validator` does.
 - Failing rows are counted by the library and 20 sampled: `Check(failing=…, sample=[FailingRow(label, value)])`.
 - A statistical verdict names its `method`, `value` and `threshold`.
 - Names of checks are those of the library, without the column: `Check(name="in_range", column="dep_delay")`.

@@ -93,7 +93,7 @@ class Suite(Validator):
         return [name for check in self.checks for name in check.columns()]
 
     def check(self, table: Any, reference: Any = None) -> ValidationReport:
-        """Make the checks of whose columns none is missing."""
+        """Make the checks whose columns the table has."""
         from airflow_zen.validation.table_scan import TableScan
 
         scan = TableScan(self.checks, table.schema, reference)
@@ -126,7 +126,7 @@ class NotNull(TableCheck):
 
 @dataclass(frozen=True)
 class InRange(TableCheck):
-    """The values of a column, numbers or times, are at least `min` and at most `max`; nulls are not looked at."""
+    """The values of a column, numbers or times, are at least `min` and at most `max`; nulls are ignored."""
 
     column: str
     min: Any = None
@@ -149,7 +149,7 @@ class InRange(TableCheck):
 
 @dataclass(frozen=True)
 class AllowedValues(TableCheck):
-    """The values of a column are among `values`; nulls are not looked at."""
+    """The values of a column are among `values`; nulls are ignored."""
 
     column: str
     values: tuple[Any, ...]
@@ -212,7 +212,7 @@ class Fresh(TableCheck):
 
 @dataclass(frozen=True)
 class NotConstant(TableCheck):
-    """A column has more than one value; without a column each has, and there is an outcome for each that has not."""
+    """A column has more than one value; without `column`, each column has, and each that has not is an outcome."""
 
     column: str | None = None
     name: ClassVar[str] = "not_constant"
@@ -226,7 +226,7 @@ class NotConstant(TableCheck):
 
 @dataclass(frozen=True)
 class Unique(TableCheck):
-    """No two rows have the same values in a column, or in a tuple of columns; rows with a null there are not looked at.
+    """No two rows have the same values in a column, or in a tuple of columns; rows with a null there are ignored.
 
     Rows are compared by hashes of 64 bits, which take 8 bytes of memory for each row.
     """
@@ -319,7 +319,7 @@ class SameSchema(TableCheck):
 
 @dataclass(frozen=True)
 class NoOverlap(TableCheck):
-    """No row of the table is in the reference, as a row of test data would be that is in the training data.
+    """No row of the table is in the reference: test data has no row of the training data.
 
     Rows are compared in `on`, by default in the columns that both tables have, by hashes of 64 bits, which take 8 bytes
     of memory for each row of the reference.

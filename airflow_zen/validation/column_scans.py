@@ -18,7 +18,7 @@ class NullScan(Scan):
     """Count null and NaN."""
 
     def begin(self) -> None:
-        """Begin without failing rows."""
+        """Begin with no failing row."""
         self.failing = FailingRows()
 
     def update(self, batch: Batch) -> None:
@@ -38,7 +38,7 @@ class ValueScan(Scan):
     """Count the values of a column that a subclass does not allow; without any value the check fails."""
 
     def begin(self) -> None:
-        """Begin without failing rows."""
+        """Begin with no failing row."""
         self.failing, self.values = FailingRows(), 0
 
     def is_failing(self, column: pa.Array) -> pa.Array:

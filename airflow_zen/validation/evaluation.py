@@ -64,7 +64,7 @@ def evaluate_model(
 
     `table` is a frame of pandas, or an iterator of its parts, of which `sample` random rows are evaluated if it has
     more; 0 for all rows. `groups` is the column of a ranking whose values are ranked apart. `baseline` is another
-    model, or None; `baseline_name` is what was asked for, which may not exist yet. `thresholds` are numbers or
+    model, or None; `baseline_name` is the version that was asked for, which may not exist yet. `thresholds` are numbers or
     `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a list of
     them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits the
     size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
@@ -206,7 +206,7 @@ def _plots(model: Any, table: Any, target: str, ours: Predictions, metrics: Sequ
 def _slices(
     metrics: Sequence[Metric], ours: Predictions, table: Any, columns: Sequence[str]
 ) -> tuple[list[Slice], list[Check]]:
-    """Return the metrics of each value of each column, the worst by the first metric first; and what cannot be cut."""
+    """Return the metrics of each value of each column, the worst by the first metric first, and columns that cannot be cut."""
     found: list[Slice] = []
     failed = []
     for column in columns:

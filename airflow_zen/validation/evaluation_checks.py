@@ -108,7 +108,7 @@ def missing_baseline(name: str) -> Check:
 
 
 def user_checks(function: Any, model: Any, table: Any) -> list[Check]:
-    """Return what a function of a user finds; what it raises, or returns besides, is a failed check."""
+    """Return the checks of a user's function; an exception, or a result that is no check, is a failed check."""
     name = str(getattr(function, "__name__", type(function).__name__))
     try:
         found = function(model, table)

@@ -37,7 +37,7 @@ _QUALITY = ("ClassificationPreset", "RegressionPreset")
 class Part:
     """A metric, preset or test of Evidently by the name of its class or function, with its arguments.
 
-    Evidently cannot be imported beside pandas 3. This describes what is made of it where it runs.
+    Evidently cannot be imported beside pandas 3: its own object is made where it runs.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Evidently(Validator):
     runtime: ClassVar[str] = "Virtualenv(['evidently>=0.7,<0.8', 'pandas<3'])"
 
     def __post_init__(self) -> None:
-        """Take one metric or several; raise `ValidationDefinitionError` for what is none, and for an unknown task."""
+        """Take one metric or several; raise `ValidationDefinitionError` for what is none, and an unknown task."""
         given: Any = self.metrics
         object.__setattr__(self, "metrics", tuple(given) if isinstance(given, list | tuple) else (given,))
         object.__setattr__(self, "only", tuple(self.only))
@@ -215,7 +215,7 @@ class Evidently(Validator):
         return found, refused
 
     def _dataset(self, frame: Any) -> Any:
-        """Return a frame as Evidently's, with what is a target and a prediction in it."""
+        """Return a frame as Evidently's dataset, which names the target and the prediction."""
         import evidently
 
         options: dict[str, Any] = {}

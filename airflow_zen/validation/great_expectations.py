@@ -41,7 +41,7 @@ class GreatExpectations(Validator):
         object.__setattr__(self, "suite", _as_suite(given))
 
     def columns(self) -> list[str]:
-        """Return the columns that expectations are about, but those whose existence is an expectation itself."""
+        """Return the columns that expectations are about, without those whose existence is itself expected."""
         found: dict[str, bool] = {}
         for expectation in self.suite["expectations"]:
             if isinstance(name := expectation["kwargs"].get("column"), str):
@@ -169,7 +169,7 @@ def _outcome(found: Mapping[str, Any]) -> Check:
 
 
 def _exceptions(info: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the messages of what metrics raised: `info` is one record of it, or one for each metric."""
+    """Yield the messages of the exceptions of metrics: `info` is one record of them, or one for each metric."""
     if not isinstance(info.get("raised_exception"), bool):
         for each in info.values():
             yield from _exceptions(each)

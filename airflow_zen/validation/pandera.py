@@ -57,7 +57,7 @@ class Pandera(Validator):
     """Check a table with a schema of pandera: a `DataFrameSchema` or a class of `DataFrameModel`, of pandas or Polars.
 
     The table is read batch by batch for dtypes, nulls, the checks that pandera has itself, such as `ge`, and
-    `element_wise` checks. Uniqueness, an index and other checks of users get the columns that they need in memory, and
+    `element_wise` checks. Uniqueness, an index and users' other checks get the columns that they need in memory, and
     a schema with parsers the whole table. What the schema coerces is coerced for the checks; the artifact stays as it
     is.
     """
@@ -155,7 +155,7 @@ def _expanded(schema: Any, names: Iterable[str]) -> Any:
 
 
 def _parts(schema: Any) -> Iterator[tuple[Any, bool]]:
-    """Yield the part of a schema that looks at one row at a time, and the rest: each with whether it is the former."""
+    """Yield the part of a schema that looks at one row at a time, and the rest, each with whether it is the first."""
     if getattr(schema, "parsers", ()) or any(getattr(column, "parsers", ()) for column in schema.columns.values()):
         yield schema, False
         return
@@ -338,7 +338,7 @@ def _name_of(check: Any) -> str:
 
 
 def _failing(error: Any) -> int:
-    """Return the number of failing rows, of which the failure cases may be the first only."""
+    """Return the number of failing rows; the failure cases may be only the first of them."""
     output, cases = error.check_output, error.failure_cases
     if str(getattr(error.reason_code, "name", "")) not in _OF_CHECKS or output is None:
         return int(cases["index"].nunique()) if "index" in cases.columns else len(cases)

@@ -17,9 +17,9 @@ _ROW_NUMBER = "_row_num_"
 class Pointblank(Validator):
     """Check a table with steps of pointblank: `pb.Steps().col_vals_not_null("dep_delay")`.
 
-    A function may be given instead, which adds steps to the `pb.Validate` that it gets, and returns it; it is not
-    interrogated yet. `thresholds` are those of `pb.Validate`, for steps without thresholds of their own. A step without
-    any fails if one row fails; otherwise it fails above the level `error` or `critical`, and warns above `warning`.
+    A function may be given instead: it gets a `pb.Validate`, and returns it with steps, not interrogated.
+    `thresholds` are those of `pb.Validate`, for steps without thresholds of their own. A step without any fails if
+    one row fails; otherwise it fails above the level `error` or `critical`, and warns above `warning`.
     """
 
     steps: Any
@@ -41,7 +41,7 @@ class Pointblank(Validator):
         return ValidationReport(self.title, tuple(map(_outcome, self._interrogate(table))))
 
     def _interrogate(self, table: Any) -> Iterator[Any]:
-        """Yield pointblank's record of each step; one that raises does not keep the others from being made."""
+        """Yield pointblank's record of each step; the others run even if one raises."""
         for at in range(len(self._plan(table).validation_info)):
             plan = self._plan(table)
             plan.validation_info = [plan.validation_info[at]]

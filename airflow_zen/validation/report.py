@@ -52,7 +52,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     validator: str = ""
 
     def __post_init__(self) -> None:
-        """Cut what a library may give in any size; raise `ValidationDefinitionError` for an unknown severity."""
+        """Cut texts and samples of any size to their limits; raise `ValidationDefinitionError` for an unknown severity."""
         validate_severity(self.severity)
         for field in ("observed", "expected", "message", "method"):
             force_setattr(self, field, _shorten(str(getattr(self, field)), _MAX_TEXT))
@@ -144,7 +144,7 @@ class ValidationReport(msgspec.Struct, frozen=True):
         return found | {name: float(value) for name, value in self.metrics.items()}
 
     def summary(self) -> dict[str, Any]:
-        """Return what is known of the report without reading it, as JSON."""
+        """Return the summary that is stored beside the report, as JSON."""
         failed = [*self.failures, *self.warnings]
         return {"passed": self.passed, "facts": self.facts(), "failures": failure_rows(failed[:_MAX_FAILURES])}
 

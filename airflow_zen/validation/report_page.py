@@ -57,7 +57,7 @@ def _kind(check: Check) -> str:
 
 
 def _checks(report: ValidationReport) -> Iterator[Markup]:
-    """Yield a table for each validator, without the columns that it leaves empty; two are not shown as one verdict."""
+    """Yield a table for each validator, without the columns that it leaves empty."""
     for validator, group in groupby(report.checks, lambda check: check.validator or report.validator):
         found = sorted(group, key=lambda check: ("fail", "warn", "pass").index(_kind(check)))
         yield heading(validator)
@@ -103,7 +103,7 @@ def _samples(report: ValidationReport) -> Iterator[Markup]:
 
 
 def _statistics(report: ValidationReport) -> Iterator[Markup]:
-    """Yield a table of single figures, and one of those that have the same figures each, such as columns."""
+    """Yield a table of single figures, and one of things with the same figures, such as columns."""
     tabular = {name: value for name, value in report.statistics.items() if isinstance(value, Mapping)}
     figures = list(dict.fromkeys(name for value in tabular.values() for name in value))
     if len(figures) > _MAX_FIGURES:

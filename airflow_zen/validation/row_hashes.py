@@ -53,7 +53,7 @@ def _hash_numbers(column: pa.Array, missing: np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def _as_integers(column: pa.Array) -> pa.Array:
-    """Return times as integers in the finest unit that their type has without loss: nanoseconds, or what they count."""
+    """Return times as integers: dates and timestamps in microseconds, unless they have nanoseconds."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.timestamp("us", kind.tz), safe=False) if kind.unit != "ns" else column
@@ -90,7 +90,7 @@ def _mix(values: Hashes) -> Hashes:
 
 
 class HashSet:
-    """A set of hashes in sorted arrays, whose sizes double: adding n of them moves each log(n) times."""
+    """A set of hashes in sorted arrays whose sizes double: of n hashes, each is moved log(n) times."""
 
     def __init__(self) -> None:
         self._runs: list[Hashes] = []

@@ -1,4 +1,4 @@
-"""The checks of a stream, whose batches are checked while somebody else reads them."""
+"""The checks of a stream, made while its batches are read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StreamCheck:
         self._error = ""
 
     def watch(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Iterate over the batches, and check each on its way."""
+        """Iterate over the batches, and check each."""
         for batch in batches:
             if not self._error:
                 try:
@@ -89,7 +89,7 @@ class StreamCheck:
         return replace(report, rows=self._scan.rows if self._scan else 0, sampled=sampled)
 
     def _to_library(self, table: pa.Table) -> Any:
-        """Return a table of the library that the batches are of."""
+        """Return a table as one of the library that the stream is of."""
         if self._library == "pandas":
             return to_frame(table)
         if self._library == "polars":

@@ -1,4 +1,4 @@
-"""One pass over the batches of a table for many checks, and the failing rows that they collect on the way."""
+"""One pass over the batches of a table for many checks, and the failing rows that they collect."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MIXED = b"airflow_zen.mixed"
 
 
 class Batches(Protocol):
-    """A table that is read batch by batch, as often as needed; `rows` is None as long as a stream was not read."""
+    """A table that is read batch by batch, as often as needed; `rows` is None until a stream is read."""
 
     schema: pa.Schema
     rows: int | None

@@ -64,7 +64,7 @@ class LeakageScan(Scan):
         return found
 
     def finish(self, rows: int) -> Iterable[Check]:
-        """Return a failed outcome for each column with a strong association, or one that passed, with the strongest."""
+        """Return a failed outcome for each column with a strong association, or one that passed with the strongest."""
         strongest: dict[str, tuple[float, str, str]] = {}
         for (name, label), association in self.found.items():
             value, method = association.result()

@@ -71,7 +71,7 @@ def run_validator(
     """Check a table, and return the report; an error of the validator is a failed check.
 
     `validator` may be a list; the report then says of each check whose it is. `table` and `reference` are tables of
-    pandas, Polars or Arrow, or datasets. `sample` is the number of rows that a validator checks which needs a table in
+    pandas, Polars or Arrow, or datasets. `sample` is the number of rows for a validator that needs the table in
     memory, `DEFAULT_SAMPLE` by default; 0 for all rows. `severity` changes severities, as
     `ValidationReport.with_severities`.
     """
@@ -82,7 +82,7 @@ def run_validator(
 
 
 def merge_reports(reports: Sequence[ValidationReport]) -> ValidationReport:
-    """Return one report of several validators, whose checks have the names of their validators; of one as it is."""
+    """Return one report of several validators, whose checks name their validators; a single one is returned as it is."""
     if len(reports) == 1:
         return reports[0]
     checks: list[Check] = []
@@ -120,7 +120,7 @@ def validate_value(
     sample: int | None = None,
     severity: Mapping[str, str] | None = None,
 ) -> ValidationReport:
-    """Return the report of a stored value, for a validator of a user, which takes it as its step returned it."""
+    """Return the report of a stored value, for a user's validator, which takes it as its step returned it."""
     return run_validator(validator, table, reference, sample=sample, severity=severity)
 
 

@@ -76,7 +76,7 @@ class Whylogs(Validator):
 
     `only` are the columns to profile, all by default: the cost grows with their number. A column has drifted if the
     p-value of whylogs' test is below `p_value`; with `statistic`, a column of numbers has if the statistic of
-    Kolmogorov and Smirnov is above that: in many rows each difference has a small p-value. The report has the profile
+    Kolmogorov and Smirnov is above that: with many rows every difference has a small p-value. The report has the profile
     as the file `profile.bin`.
     """
 
@@ -90,7 +90,7 @@ class Whylogs(Validator):
     runtime: ClassVar[str] = "Virtualenv(['whylogs[viz]>=1.6,<2', 'pandas<3', 'numpy<2', 'pyarrow<24'])"
 
     def __post_init__(self) -> None:
-        """Take one constraint or several; raise `ValidationDefinitionError` for what is none."""
+        """Take one constraint or several; raise `ValidationDefinitionError` for anything else."""
         given: Any = self.constraints
         object.__setattr__(self, "constraints", tuple(given) if isinstance(given, list | tuple) else (given,))
         object.__setattr__(self, "only", tuple(self.only))
@@ -183,7 +183,7 @@ class Whylogs(Validator):
 
 @dataclass(frozen=True)
 class WhylogsProfiles(Whylogs):
-    """Check a profile, or several merged into one, such as those of mapped tasks; no table is read again.
+    """Check a profile, or several merged into one, such as those of mapped tasks, without reading a table.
 
     A profile is a `DatasetProfileView`, as `profile_table` returns it, or the report of `Whylogs`, which holds one. The
     reference is one or several, too.
