@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         save_artifact,
     )
     from airflow_zen.decorators.ml_step import ml_step
-    from airflow_zen.deployment import BentoML, KServe, MLflowServing
+    from airflow_zen.deployment import BentoML, KServe, MLflowServing, Seldon
     from airflow_zen.deployment.base import Deployment
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.mlflow.offline import mlflow_environment
@@ -108,6 +108,7 @@ __all__ = [
     "RowCount",
     "RowCountChange",
     "SameSchema",
+    "Seldon",
     "Threshold",
     "Unique",
     "ValidateOperator",
@@ -143,7 +144,7 @@ _MODULES = {
             *("NamedArtifact", "artifact", "load", "prune", "register_artifact", "save", "save_artifact"),
         ],
         "decorators.ml_step": ["ml_step"],
-        "deployment": ["BentoML", "KServe", "MLflowServing"],
+        "deployment": ["BentoML", "KServe", "MLflowServing", "Seldon"],
         "deployment.base": ["Deployment"],
         "errors": ["ZenError"],
         "lineage.mlflow.offline": ["mlflow_environment"],

@@ -46,7 +46,9 @@ def flights() -> pd.DataFrame:
     return pd.DataFrame({name: generator.normal(size=1000) for name in names})
 
 
-async def load(url: str, body: Mapping[str, Any], clients: int, ended: asyncio.Event) -> tuple[Counter[str], list[float]]:
+async def load(
+    url: str, body: Mapping[str, Any], clients: int, ended: asyncio.Event
+) -> tuple[Counter[str], list[float]]:
     """Send requests until the event; return how many had which answer, and the seconds of each."""
     answers, seconds = Counter[str](), list[float]()
 

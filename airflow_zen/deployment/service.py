@@ -237,7 +237,7 @@ async def running_service(directory: Path, host: str, port: int) -> AsyncIterato
     predictions, listener = PredictionLog(_open_transport), _listener(host, port)
     gateway, token = Gateway(predictions), secrets.token_urlsafe(32)
     service = DeploymentService(directory, f"http://127.0.0.1:{listener.getsockname()[1]}", gateway)
-    handler = web.ServerRunner(web.Server(Control(service, token).handle), access_log=None)
+    handler = web.ServerRunner(web.Server(Control(service, token).handle, access_log=None))
     await service.resume()
     await handler.setup()
     await web.SockSite(handler, listener, shutdown_timeout=_SECONDS_TO_END).start()
