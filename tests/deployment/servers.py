@@ -66,6 +66,8 @@ def served(target: LocalTarget, model: Path, folder: Path, name: str = "flight_d
     place = ServerPlace(name, "7", "d" * 64, python, folder / "server", model, ports)
     place.folder.mkdir(parents=True)
     server = target.server(place)
+    for name, text in server.files.items():
+        (place.folder / name).write_text(text)
     tools = [str(Path(python).parent), str(Path(find_uv() or "").parent), "/usr/bin", "/bin"]
     package = {"PYTHONPATH": write_package(folder / "package"), "PATH": ":".join(tools)}
     environment = {**TELEMETRY_OFF, **package, **server.environment}
@@ -78,13 +80,13 @@ def served(target: LocalTarget, model: Path, folder: Path, name: str = "flight_d
 
 
 def post(url: str, body: Mapping[str, Any]) -> tuple[int, Any]:
-    """Return the status and the decoded answer of a request."""
+    """Return the status and the decoded answer of a request; of an error its text."""
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
         with urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except HTTPError as error:
-        return error.code, json.load(error)
+        return error.code, error.read().decode()
 
 
 def _status(url: str) -> int:
