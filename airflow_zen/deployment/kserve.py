@@ -11,9 +11,9 @@ import msgspec
 from airflow_zen.deployment.base import Server, ServerPlace
 from airflow_zen.deployment.cluster.credentials import StoreSecret, kserve_secret
 from airflow_zen.deployment.cluster.target import (
-    Access,
     Address,
     ClusterTarget,
+    ModelSource,
     Progress,
     Resource,
     condition,
@@ -37,8 +37,9 @@ class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     In the cluster that `kubernetes` names it is an `InferenceService` of the model format `mlflow`, which KServe serves with
     MLServer. `canary`: the percentage of the requests that a new version gets while the old one gets the others, until it
     is deployed without, or promoted. `logger`: the URL that requests and answers are sent to, such as
-    `<gateway>/log/NAME` of the deployment service. `runtime`, `image`: another serving runtime, or another image of it,
-    where the model needs more libraries. `resources`: of its container. The other options are those of
+    `<gateway>/log/{model}?version={version}&deployment={deployment}` of the deployment service, with these names in it.
+    `runtime`, `image`: another serving runtime, or another image of it, where the model needs more libraries.
+    `resources`: of its container. The other options are those of
     `ClusterTarget`.
 
     https://kserve.github.io/website/
@@ -95,20 +96,20 @@ class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
         """Return InferenceService."""
         return _INFERENCE_SERVICE
 
-    def manifest(self, name: str, access: Access) -> dict[str, Any]:
+    def manifest(self, name: str, source: ModelSource) -> dict[str, Any]:
         """Return the predictor; https://kserve.github.io/website/docs/reference/crd-api."""
         model = {
             "modelFormat": {"name": "mlflow"},
             "protocolVersion": "v2",
-            "storageUri": access.storage_uri,
+            "storageUri": source.storage_uri,
             "runtime": self.runtime,
             "image": self.image,
             "resources": dict(self.resources),
         }
         predictor = {
             "model": {key: value for key, value in model.items() if value},
-            "serviceAccountName": access.service_account,
-            "logger": {"mode": "all", "url": self.logger} if self.logger else None,
+            "serviceAccountName": source.service_account,
+            "logger": source.logger(self.logger),
             **self.replica_fields(),
         }
         return {"predictor": {key: value for key, value in predictor.items() if value}}

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from airflow_zen.deployment.base import Server, ServerPlace
 from airflow_zen.deployment.cluster.credentials import StoreSecret, rclone_environment, rclone_secret
 from airflow_zen.deployment.cluster.target import (
-    Access,
     Address,
     ClusterTarget,
+    ModelSource,
     Progress,
     Resource,
     condition,
@@ -35,9 +35,10 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     `mlserver`: its release. `extra_requirements`: what its environment has beside what the model needs.
 
     In the cluster that `kubernetes` names it is a `Model` of Seldon Core 2, which is reached by `ingress`, by default the
-    service `seldon-mesh` of the namespace; with `core=1` a `SeldonDeployment` of Seldon Core 1. `server_name`, `memory`: of a
-    `Model`. `logger`: the URL that Core 1 sends requests and answers to, such as `<gateway>/log/NAME` of the deployment
-    service; Core 2 has none. The other options are those of `ClusterTarget`.
+    service `seldon-mesh` of the namespace; with `core=1` a `SeldonDeployment` of Seldon Core 1. `server_name`, `memory`: of
+    a `Model`. `logger`: the URL that Core 1 sends requests and answers to, such as
+    `<gateway>/log/{model}?version={version}&deployment={deployment}` of the deployment service, with these names in it;
+    Core 2 has none. The other options are those of `ClusterTarget`.
 
     https://docs.seldon.ai/seldon-core-2
     """
@@ -97,14 +98,14 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
         """Return the kind of the generation of Seldon Core."""
         return _SELDON_DEPLOYMENT if self.core == 1 else _MODEL
 
-    def manifest(self, name: str, access: Access) -> dict[str, Any]:
+    def manifest(self, name: str, source: ModelSource) -> dict[str, Any]:
         """Return the specification of a `Model`, or of a `SeldonDeployment` with one predictor."""
         if self.core == 1:
-            return self._seldon_deployment(name, access)
+            return self._seldon_deployment(name, source)
         given = {
-            "storageUri": access.storage_uri,
+            "storageUri": source.storage_uri,
             "requirements": ["mlflow"],
-            "secretName": access.secret,
+            "secretName": source.secret,
             "server": self.server_name,
             "memory": self.memory,
             **self.replica_fields(),
@@ -141,14 +142,14 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
         found = rclone_secret(options)
         return rclone_environment(found) if found and self.core == 1 else found
 
-    def _seldon_deployment(self, name: str, access: Access) -> dict[str, Any]:
+    def _seldon_deployment(self, name: str, source: ModelSource) -> dict[str, Any]:
         graph = {
             "name": name,
             "implementation": "MLFLOW_SERVER",
-            "modelUri": access.storage_uri,
-            "envSecretRefName": access.secret,
-            "serviceAccountName": access.service_account,
-            "logger": {"mode": "all", "url": self.logger} if self.logger else None,
+            "modelUri": source.storage_uri,
+            "envSecretRefName": source.secret,
+            "serviceAccountName": source.service_account,
+            "logger": source.logger(self.logger),
         }
         predictor: dict[str, Any] = {"name": "default", "graph": {key: value for key, value in graph.items() if value}}
         if self.min_replicas:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.deployment import KServe, Seldon, parse_target, promote_canary, roll_back
 from airflow_zen.deployment.base import DeploymentRequest
-from airflow_zen.deployment.cluster.target import object_name
+from airflow_zen.deployment.cluster.target import ModelSource, object_name
 from airflow_zen.deployment.protocols import Rows
 from airflow_zen.errors import DeploymentFailed, StepDeferred, StepDefinitionError
 from tests.deployment.clusters import KSERVE, SELDON, SELDON_1, controlled
@@ -246,6 +246,16 @@ def test_options_of_a_cluster_need_one():
         Seldon(kubernetes="cluster", logger="http://gateway/log/a")
     target = KServe(kubernetes="c", override={"spec": {"b": 1, "a": [2]}}, canary=5)
     assert parse_target(repr(target)) == target
+
+
+def test_a_logger_is_told_what_answered():
+    """The URL of the prediction log has the version; the requests of a smoke test are not logged."""
+    target = KServe(kubernetes="cluster", logger="http://gateway/log/{model}?version={version}", min_replicas=2)
+    source = ModelSource("s3://a", "account", names={"model": "flight delay", "version": "7", "deployment": "d"})
+    predictor = target.body("a", source)["spec"]["predictor"]
+    assert predictor["logger"] == {"mode": "all", "url": "http://gateway/log/flight%20delay?version=7"}
+    assert (predictor["minReplicas"], predictor["serviceAccountName"]) == (2, "account")
+    assert "logger" not in target.body("a", ModelSource("s3://a"))["spec"]["predictor"]
 
 
 @pytest.mark.parametrize(

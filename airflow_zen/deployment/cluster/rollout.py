@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, post_json, smoke_test
 from airflow_zen.deployment.cluster.objects import ClusterUnavailable, Objects
-from airflow_zen.deployment.cluster.target import CANDIDATE, Access, ClusterTarget, failure_of, object_name
+from airflow_zen.deployment.cluster.target import CANDIDATE, ClusterTarget, ModelSource, failure_of, object_name
 from airflow_zen.errors import DeploymentFailed, StepDeferred, log_errors
 from airflow_zen.steps.spec import storage_options
 
@@ -100,10 +100,10 @@ class Rollout:
         try:
             pending = journal.pending
             if pending is None or not self._is_wanted(pending, key):
-                access = self._access(request, stack)
+                source = self._source(request, stack)
                 if request.rows is not None and not (journal.current and journal.current.key == key):
-                    self._test_candidate(request, key, access)
-                pending = self._served(request, key, access)
+                    self._test_candidate(request, key, source)
+                pending = self._served(request, key, source)
             return self._change_to(pending)
         except StepDeferred:
             raise
@@ -158,12 +158,12 @@ class Rollout:
         else:
             self._objects.delete_all(self._name)
 
-    def _test_candidate(self, request: DeploymentRequest, key: str, access: Access) -> None:
+    def _test_candidate(self, request: DeploymentRequest, key: str, source: ModelSource) -> None:
         """Make an object of another name, which gets no requests, predict the rows of the smoke test."""
         name = f"{self._name}{CANDIDATE}"
         found = self._objects.get(name)
         if found is None or found["metadata"].get("annotations", {}).get(_CANDIDATE_KEY) != key:
-            body = self._target.body(name, access)
+            body = self._target.body(name, replace(source, names={}))
             body["metadata"]["annotations"] = {**body["metadata"].get("annotations", {}), _CANDIDATE_KEY: key}
             self._objects.apply(body)
         address = self._target.address(self._await_ready(name, request.version))
@@ -175,8 +175,8 @@ class Rollout:
         smoke_test(self._target, tested, send)
         log.info("%s/%s passed the smoke test", self._objects.namespace, name)
 
-    def _served(self, request: DeploymentRequest, key: str, access: Access) -> Served:
-        body = self._target.body(self._name, access)
+    def _served(self, request: DeploymentRequest, key: str, source: ModelSource) -> Served:
+        body = self._target.body(self._name, source)
         stable, canary = self._journal.stable, None
         if self._target.canary_percent is not None and stable and stable.key != key:
             canary = self._target.canary_percent
@@ -225,7 +225,7 @@ class Rollout:
 
             raise StepDeferred(ObjectTrigger(target=repr(self._target), namespace=self._objects.namespace, name=name))
 
-    def _access(self, request: DeploymentRequest, stack: Stack) -> Access:
+    def _source(self, request: DeploymentRequest, stack: Stack) -> ModelSource:
         target, root = self._target, stack.store.root.rstrip("/")
         uri, account, secret = request.uri, target.service_account, target.secret
         if target.artifact_root:
@@ -238,7 +238,8 @@ class Rollout:
         options = storage_options(stack.storage_environment)
         if not (account or secret or target.artifact_root) and (found := target.store_secret(options)):
             account = secret = self._objects.apply_access(self._name, found)
-        return Access(target.storage_uri(uri, options), account, secret)
+        names = {"model": request.model, "version": request.version, "deployment": request.name}
+        return ModelSource(target.storage_uri(uri, options), account, secret, names)
 
     def _describe(self, served: Served, found: Mapping[str, Any]) -> Deployment:
         url = self._target.address(found).url

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import force_setattr, replace
@@ -47,12 +48,24 @@ class Progress(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class Access(msgspec.Struct, frozen=True):
-    """The access of the cluster to a model: the address, a service account, a secret."""
+class ModelSource(msgspec.Struct, frozen=True):
+    """The access of the cluster to a model: the address, a service account, a secret.
+
+    `names` are the `model`, `version` and `deployment` that a logger's URL may name; without them nothing is logged.
+    """
 
     storage_uri: str
     service_account: str = ""
     secret: str = ""
+    names: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def logger(self, url: str) -> dict[str, str] | None:
+        """Return what sends all requests and answers to a URL; None where nothing is logged."""
+        if not (url and self.names):
+            return None
+        for name, value in self.names.items():
+            url = url.replace(f"{{{name}}}", quote(value))
+        return {"mode": "all", "url": url}
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -113,7 +126,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         """Return the kind of object that serves a model."""
         raise NotImplementedError
 
-    def manifest(self, name: str, access: Access) -> dict[str, Any]:
+    def manifest(self, name: str, source: ModelSource) -> dict[str, Any]:
         """Return the specification of an object, without `override`."""
         raise NotImplementedError
 
@@ -183,14 +196,14 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         objects: Objects = import_module("airflow_zen.deployment.cluster.objects").Objects(self)
         return objects
 
-    def body(self, name: str, access: Access) -> dict[str, Any]:
+    def body(self, name: str, source: ModelSource) -> dict[str, Any]:
         """Return the object of a name as it is applied, with the user's overrides."""
         resource = self.resource()
         made = {
             "apiVersion": f"{resource.group}/{resource.version}",
             "kind": resource.kind,
             "metadata": {"name": name},
-            "spec": self.manifest(name, access),
+            "spec": self.manifest(name, source),
         }
         return _merged(made, self.override)
 
