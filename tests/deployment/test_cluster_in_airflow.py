@@ -1,0 +1,57 @@
+"""`deploy` to a cluster in Airflow's real task runner: deferred while the model starts, resumed, recorded."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+from airflow_zen import KServe, deploy, ml_step
+from tests.deployment.test_cluster import CANDIDATE, EMPTY, NAME, cluster, controller  # noqa: F401 - fixtures
+from tests.harness import run_dag
+from tests.operators.pipelines import pipeline
+from tests.runtimes.pods import deferral_of
+from tests.runtimes.triggers import resumption, run_trigger
+
+
+@ml_step
+def table() -> pd.DataFrame:
+    return pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 4.0, 1.0]})
+
+
+@ml_step
+def fit(rows: pd.DataFrame) -> LinearRegression:
+    return LinearRegression().fit(rows, 2 * rows["a"] + 2 * rows["b"])
+
+
+def test_a_deployment_is_deferred_and_recorded(cluster, controller, tmp_path, monkeypatch):  # noqa: F811
+    """The task is deferred for the candidate and for the object, and returns a deployment with its asset's event."""
+    root = tmp_path / "root"
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(root))
+    monkeypatch.delenv("AIRFLOW__ZEN__ARTIFACT_CONN_ID")
+    target = KServe(kubernetes="cluster", artifact_root="pvc://models/zen", deferrable=True)
+    extra = json.dumps({"kube_config": json.dumps(cluster.kubeconfig())})
+    connections = {"cluster": {**EMPTY, "conn_type": "kubernetes", "extra": extra}}
+
+    def served(**options):
+        dag = pipeline(lambda: deploy(fit(table()), to=target, rows=table(), name="flight_delay"), dag_id="served")
+        return run_dag(dag, connections=connections, **options).task("deploy_flight_delay")
+
+    controller.paused = True
+    task = served()
+    for name in (CANDIDATE, NAME):
+        path, options = deferral_of(task)
+        assert options["name"] == name
+        # What the controller loads is known when the object is there.
+        controller.factors[controller.uri(name)] = 2.0
+        controller.paused = False
+        event = run_trigger(path, options, connections)
+        controller.paused = True
+        task = served(resumed=resumption(task.deferral.next_method, event))
+    assert task.state == "success", task.error
+    assert controller.uri(NAME).startswith("pvc://models/zen/artifacts/")
+    assert [*task.events] == ["deployments/flight_delay"]
+    assert list(controller.objects()) == [NAME]
+    again = served(run_id="again")
+    assert (again.state, again.events) == ("success", {})
