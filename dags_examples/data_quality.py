@@ -67,7 +67,7 @@ def months(flights: pd.DataFrame, numbers: list[int], broken: bool = False) -> p
 
 @dag(schedule=None, catchup=False, tags=["airflow_zen"])
 def data_quality() -> None:
-    """Check two months with each validator, against January; and profile the quarters of the year one by one."""
+    """Check two months with each validator, against January; and profile the halves of the year one by one."""
     year = flights()
     january = months.override(task_id="january")(year, [1])
     for name, table in {
@@ -78,8 +78,7 @@ def data_quality() -> None:
             # Without a reference, drift cannot be told.
             reference = january if library in ("evidently", "whylogs") else None
             validate(table, validator, reference=reference, on_failure="warn", task_id=f"{name}_{library}")
-    quarters = [list(range(first, first + 3)) for first in (1, 4, 7, 10)]
-    tables = months.override(task_id="quarters").partial(flights=year).expand(numbers=quarters)
+    tables = months.override(task_id="halves").partial(flights=year).expand(numbers=[[*range(1, 7)], [*range(7, 13)]])
     profile = ml_step(task_id="profiles", runtime=Whylogs.runtime)(profile_table)
     profiles = profile.partial(only=COLUMNS).expand(table=tables)
     validate(profiles, WhylogsProfiles(IN_RANGE), task_id="whole_year")

@@ -40,7 +40,7 @@ class ReportMaterializer(Materializer):
                 f"The statistics of a report are JSON: {error}. Convert them to numbers or text."
             ) from error
         (directory / REPORT_FILE).write_bytes(text)
-        (directory / PAGE_FILE).write_text(self.page(value), encoding="utf-8", errors="replace")
+        (directory / PAGE_FILE).write_text(self.page(value, FILES), encoding="utf-8", errors="replace")
         for name, content in sorted(value.files.items()):
             if not _FILE_NAME.fullmatch(name):
                 raise SaveRefused(
@@ -65,9 +65,9 @@ class ReportMaterializer(Materializer):
         """Show the page."""
         return {PREVIEW_HTML: self.page(value)}
 
-    def page(self, value: Any) -> str:
-        """Return the HTML page of a report."""
-        return report_page(value)
+    def page(self, value: Any, folder: str = "") -> str:
+        """Return the HTML page of a report; `folder` is where the files of its library are beside it."""
+        return report_page(value, (), folder)
 
 
 class EvaluationMaterializer(ReportMaterializer):
@@ -77,6 +77,6 @@ class EvaluationMaterializer(ReportMaterializer):
     encoding = "validation.evaluation@1"
     report_type = EvaluationReport
 
-    def page(self, value: Any) -> str:
+    def page(self, value: Any, folder: str = "") -> str:
         """Return the HTML page of a report, with its slices and plots."""
-        return report_page(value, evaluation_sections(value))
+        return report_page(value, evaluation_sections(value), folder)

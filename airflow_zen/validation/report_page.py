@@ -21,6 +21,7 @@ _STYLE = """
 .verdict.pass{background:#2e7d4f}.verdict.fail{background:#b3261e}.verdict.warn{background:#8a5a00}
 td.pass{color:#2e7d4f}td.fail{color:#b3261e;font-weight:600}td.warn{color:#8a5a00;font-weight:600}
 td.text{white-space:pre-wrap;min-width:90px;max-width:420px;overflow-wrap:break-word}td.number{text-align:right}
+iframe{width:100%;height:85vh;border:0;background:#fff}
 @media (prefers-color-scheme:dark){
 body{background:#15191e;color:#dfe5ea}p,th small,.row,tbody th{color:#9aa8b5}
 th,td{border-color:#2c353e}thead th{background:#1b2127;border-color:#3c4853}pre{background:#1b2127;border-color:#2c353e}
@@ -30,13 +31,16 @@ td.pass{color:#7cc99a}td.fail{color:#ff8a80}td.warn,.cut{color:#f0b75e}
 _MARKS = {"pass": "✓ passed", "fail": "✗ failed", "warn": "! warning"}
 
 
-def report_page(report: ValidationReport, sections: Iterable[Markup] = ()) -> str:
+def report_page(report: ValidationReport, sections: Iterable[Markup] = (), folder: str = "") -> str:
     """Return the page of a report: its verdict, its checks with the failed ones first, failing rows, and statistics.
 
-    `sections` follow the verdict. At most 256 KB; the last sections are left out of a larger page.
+    `sections` follow the verdict. `folder` is where the files of the library are, from where the page is: its pages are
+    shown in sandboxed frames. At most 256 KB; the last sections are left out of a larger page.
     """
     parts = [_verdict(report), *sections, *_checks(report), *_samples(report), *_statistics(report), *_files(report)]
-    return html_page(f"Validation · {report.validator}", _subtitle(report), parts, _STYLE)
+    pages = list(_pages(report, folder)) if folder else []
+    policy = "; frame-src 'self' file:" if pages else ""
+    return html_page(f"Validation · {report.validator}", _subtitle(report), [*parts, *pages], _STYLE, policy)
 
 
 def _subtitle(report: ValidationReport) -> str:
@@ -123,3 +127,12 @@ def _files(report: ValidationReport) -> Iterator[Markup]:
     if report.files:
         yield heading("Files of the library, in the artifact under files/")
         yield plain_table(["file", "bytes"], [(name, len(content)) for name, content in report.files.items()])
+
+
+def _pages(report: ValidationReport, folder: str) -> Iterator[Markup]:
+    """Yield a closed frame for each page of the library, whose scripts can reach nothing of this page."""
+    for name in report.files:
+        if name.endswith(".html"):
+            path = escape_html(f"{folder}/{name}")
+            frame = f'<iframe sandbox="allow-scripts" loading="lazy" src="{path}"></iframe>'
+            yield Markup(f"<details><summary>{escape_html(name)}</summary>{frame}</details>")

@@ -72,6 +72,18 @@ def test_page_shows_failed_checks_first() -> None:
         assert shown in text
 
 
+def test_page_of_the_library_is_in_a_sandboxed_frame(tmp_path: Path) -> None:
+    """The stored page shows the library's own page in a frame without its origin; the preview, which is elsewhere, does not."""
+    default_registry().save(REPORT, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert '<iframe sandbox="allow-scripts" loading="lazy" src="files/page.html"></iframe>' in page
+    assert "frame-src 'self' file:" in page
+    assert (tmp_path / "files/page.html").read_bytes() == REPORT.files["page.html"]
+    preview = default_registry().preview(REPORT, "validation.report@1", {})["preview.html"]
+    assert "<iframe" not in str(preview)
+    assert "frame-src" not in str(preview)
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_page_escapes_everything(hostile: str) -> None:
     """Texts of tables and libraries cannot become markup of the page."""

@@ -43,14 +43,14 @@ iframe{width:100%;height:75vh;background:#fff}
 """
 
 
-def html_page(title: str, subtitle: str, sections: Iterable[Markup], style: str = "") -> str:
+def html_page(title: str, subtitle: str, sections: Iterable[Markup], style: str = "", policy: str = "") -> str:
     """Return a page of at most 256 KB; sections that exceed it are left out, and a note says so.
 
-    `style` are further rules of CSS.
+    `style` are further rules of CSS, `policy` further directives of the page's content security policy.
     """
     head = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}{policy}">'
         f"<title>{escape_html(title)}</title><style>{_STYLE}{style}</style></head>"
         f"<body><h1>{escape_html(truncate(title))}</h1><p>{escape_html(truncate(subtitle))}</p>"
     )
