@@ -25,9 +25,8 @@ def events() -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_drift_makes_an_event(run_dag_test, load_dag_file, server, monkeypatch, tmp_path):
+def test_drift_makes_an_event(run_dag_test, load_dag_file, server, monkeypatch, root):
     """A week like the champion's makes no event; another one makes one, after which the champion is of that week."""
-    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
     module = load_dag_file(_EXAMPLE.read_text(), "monitor_drift")
 
