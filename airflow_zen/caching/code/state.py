@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 import sys
+from abc import _get_dump  # type: ignore[attr-defined]
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
@@ -40,8 +41,8 @@ _DERIVED_PREFIXES = ("__pydantic_", "__struct_")
 _MARKERS = ("__isabstractmethod__", "__wrapped__")
 # Packages whose calls set no state on which a result depends.
 _HARMLESS = {
-    "airflow", "airflow_zen", "atexit", "dotenv", "faulthandler", "logging", "loguru", "matplotlib", "mlflow", "rich",
-    "signal", "structlog", "warnings",
+    "airflow", "airflow_zen", "atexit", "dotenv", "faulthandler", "logging", "loguru", "mlflow", "rich", "signal",
+    "structlog", "warnings",
 }  # fmt: skip
 _SETTER = r".*\.(set|seed|manual_seed|enable|disable|register|use|update|patch|install)(_\w+|[a-z]*)|builtins\.setattr"
 
@@ -69,6 +70,8 @@ class ClassSource(msgspec.Struct, frozen=True):
                 continue
             if literals.get(name) != constant_text(value) and not self._is_written_method(cls, name, value):
                 yield name, value
+        if registered := _virtual_subclasses(cls):
+            yield "register()", registered
         for name, value in _field_values(cls):
             if literals.get(name.partition(".")[0]) != constant_text(value):
                 yield name, value
@@ -185,6 +188,13 @@ def _field_values(cls: type) -> Iterator[tuple[str, Any]]:
     yield from zip(names[::-1], getattr(cls, "__struct_defaults__", ())[::-1], strict=False)
 
 
+def _virtual_subclasses(cls: type) -> list[type]:
+    """Return the classes that were registered with an abstract base class, by their names."""
+    held = _get_dump(cls)[0] if "_abc_impl" in vars(cls) else ()
+    alive = [found for reference in held if (found := reference()) is not None]
+    return sorted(alive, key=lambda found: (found.__module__, found.__qualname__))
+
+
 def _is_given(value: Any) -> bool:
     """Whether an option of a field was given: sentinels and empty mappings stand for none."""
     return (
@@ -298,7 +308,8 @@ def state_parts(names: Mapping[str, Any]) -> Iterator[Part]:
     summary, scope = _summary(names), module_scope(names)
     for effect in summary.effects if summary else ():
         references = (Reference(effect.target),) if effect.target else effect.part.references
-        if any(_changes_state(reference, scope) for reference in references):
+        is_builtin = effect.target[:1] == ("builtins",)
+        if is_builtin or any(_changes_state(reference, scope) for reference in references):
             yield effect.part
     for definition in summary.definitions if summary else ():
         for decorator in definition.decorators:
