@@ -42,6 +42,7 @@ _TASK_RUN = (
     r"airflow\..*(\bget_current_context|\bget_parsing_context|\bXCom(Model)?\.\w+|xcom_(push|pull)|SUPERVISOR_COMMS)\b.*"
     r"|airflow\.sdk\.execution_time\.(context|task_runner)\..*"
 )
+_COMPUTED_NAME = r"""\b(?:query|eval)\([^)]*?\b[rR]?[fF]["'][^\n]*@\{"""
 _CLOCKS = {
     *(f"time.{name}" for name in ("asctime", "ctime", "gmtime", "localtime", "strftime", "time", "time_ns")),
     "datetime.date.today", "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow",
@@ -162,7 +163,12 @@ def check_path(path: str) -> None:
 
 
 def check_text(text: str) -> None:
-    """Raise `FingerprintError` for code that reads the task run's identity from the environment."""
+    """Raise `FingerprintError` for code that reads the task run's identity, or computes a name inside a query."""
+    if "@{" in text and re.search(_COMPUTED_NAME, text):
+        raise FingerprintError(
+            "The step's code computes the name of a variable in a query of pandas. Write the name, as in query('a > @limit'), or "
+            "the value, as in query(f'a > {limit}'), or set cache=False."
+        )
     if "AIRFLOW_CTX_" in text:
         raise FingerprintError(
             "The step's code reads AIRFLOW_CTX_… from the environment, which differs in each task run. Take the value as a "

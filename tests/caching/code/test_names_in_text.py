@@ -82,3 +82,15 @@ def test_what_only_a_task_run_knows_is_refused(text: str, tmp_path: Path) -> Non
     with pytest.raises(FingerprintError, match="parameter") as refusal:
         Project(tmp_path, {"flow.py": text}).code()
     assert "cache=False" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "call", ["query(f'a > @{n}')", 'query(f"a > @{n}_x")', "eval(rf'b = a + @{n}')", "query(expr=f'a > @{n}')"]
+)
+def test_computed_name_in_a_query_is_refused(call: str, tmp_path: Path) -> None:
+    """A query whose text computes the name of a variable is not cached, and one with the value or the name is."""
+    text = "def step(table, n='LIMIT', limit=3):\n    return table.{}\n"
+    with pytest.raises(FingerprintError, match="computes the name of a variable in a query"):
+        Project(tmp_path, {"flow.py": text.format(call)}).key()
+    for written in ("query(f'a > {limit}')", "query('a > @limit')", "assign(mail=f'a@{n}')"):
+        assert Project(tmp_path, {"flow.py": text.format(written)}).key()
