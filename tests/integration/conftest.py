@@ -100,7 +100,17 @@ def deployment(database):
     patch.setenv("MLFLOW_TRACKING_PASSWORD", stack.layout.airflow_password)
     try:
         api = AirflowApi(stack.layout.airflow_url)
-        for dag_id in ("churn", "broken", "daily", "produce", "consume", "again", "train_delay", "predict_delay"):
+        for dag_id in (
+            "churn",
+            "broken",
+            "daily",
+            "produce",
+            "consume",
+            "again",
+            "catchup",
+            "train_delay",
+            "predict_delay",
+        ):
             api.wait_for_dag(dag_id, timeout=300)
             api.unpause(dag_id)
         first = api.wait_for_dag_run(api.trigger("churn"))

@@ -199,6 +199,24 @@ def test_a_run_is_planned_from_the_command_line(deployment, backfilled):
     }
 
 
+def test_a_timetable_of_its_own_catches_up(deployment):
+    """The days of a custom timetable run one after the other: a step without the day as an argument runs once."""
+    url = f"{deployment.airflow.url}/api/v2/dags/catchup/dagRuns"
+    deadline, found = time.monotonic() + 300, []
+    while [run["state"] for run in found] != ["success"] * 3:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+        found = request_json("GET", url)["dag_runs"]
+    days = sorted(run["dag_run_id"] for run in found)
+    # Named by the end of each interval.
+    assert [day[:21] for day in days] == [f"scheduled__2026-01-0{number}" for number in (2, 4, 6)]
+    runs = [DagRun("catchup", day, "success") for day in days]
+    by_day, by_all = ([deployment.xcom(run, task) for run in runs] for task in ("of_the_day", "of_all_days"))
+    assert [ref["cached"] for ref in by_day] == [False, False, False]
+    assert [ref["cached"] for ref in by_all] == [False, True, True]
+    assert len({ref["digest"] for ref in by_day}) == 3
+
+
 def test_new_content_starts_the_dag_that_waits_for_it(deployment):
     """A DAG scheduled on a named artifact starts when its content is new, reads it, and not when it is the same."""
     api = deployment.airflow
