@@ -13,6 +13,8 @@ def get_provider_info() -> dict[str, Any]:
         "description": "ML pipelines on Airflow: typed artifacts, caching that is right, lineage in MLflow.",
         "task-decorators": [{"name": "ml_step", "class-name": "airflow_zen.decorators.ml_step.ml_step"}],
         "operators": [{"integration-name": "Zen", "python-modules": ["airflow_zen.operators.ml_step"]}],
+        "sensors": [{"integration-name": "Zen", "python-modules": ["airflow_zen.sensors.model_version"]}],
+        "triggers": [{"integration-name": "Zen", "python-modules": ["airflow_zen.sensors.model_version"]}],
         "hooks": [{"integration-name": "MLflow", "python-modules": ["airflow_zen.hooks.mlflow"]}],
         "connection-types": [_MLFLOW_CONNECTION],
         "asset-uris": [{"schemes": ["zen"], "handler": "airflow_zen.operators.assets.normalize_uri"}],

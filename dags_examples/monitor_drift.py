@@ -16,7 +16,7 @@ import pandas as pd
 from airflow.sdk import Asset, dag, task
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import Artifact, artifact, lineage, ml_step, validate
+from airflow_zen import Artifact, artifact, lineage, ml_step, promote, validate
 from airflow_zen.validation.evidently import DataDriftPreset, Evidently
 
 MODEL = "weekly_delay"
@@ -37,17 +37,6 @@ def flights_of_week(day: date) -> Annotated[pd.DataFrame, Artifact("weekly_fligh
 def train(flights: pd.DataFrame) -> LinearRegression:
     """Predict the delay at the destination."""
     return LinearRegression().fit(flights[["dep_delay", "hour"]], flights["arr_delay"])
-
-
-@ml_step(cache=False)
-def promote(model: LinearRegression) -> str:
-    """Make the newest version of the registered model the champion."""
-    import mlflow
-
-    client = mlflow.MlflowClient()
-    newest = max(int(each.version) for each in client.search_model_versions(f"name='{MODEL}'"))
-    client.set_registered_model_alias(MODEL, "champion", str(newest))
-    return str(newest)
 
 
 @ml_step(cache=False)
@@ -80,7 +69,7 @@ def monitor_drift() -> None:
 @dag(schedule=[DRIFT], catchup=False, tags=["airflow_zen"])
 def retrain_delay() -> None:
     # A run that an event started has no logical date.
-    promote(train(flights_of_week("{{ dag_run.run_after | ds }}")))
+    promote(MODEL, candidate=train(flights_of_week("{{ dag_run.run_after | ds }}")), why="The data drifted.")
 
 
 monitor_drift()

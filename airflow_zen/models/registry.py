@@ -64,11 +64,6 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
         )
 
     @property
-    def is_of_step(self) -> bool:
-        """Whether a step registered it, so that its artifact is known."""
-        return "zen.digest" in self.tags
-
-    @property
     def model_id(self) -> str:
         """The id of its logged model in MLflow; empty for files that are elsewhere."""
         model_id = self.source.removeprefix("models:/")

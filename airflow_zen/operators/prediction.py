@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.models.model import ModelSelector
+from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.models.predict import BATCH_ROWS, concatenate, predict_batches
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.validation import is_artifact, unique_task_id
@@ -123,6 +123,8 @@ def predictor_of(model: Any) -> Any:
     """Return a model as an argument; raise `StepDefinitionError` for what is no artifact, `ModelNameError` for no version."""
     if isinstance(model, str):
         return ModelSelector.parse(model).to_wire()
+    if selector := as_selector(model):
+        return selector.to_wire()
     if not is_artifact(model):
         raise StepDefinitionError(
             f"predict(model=…) takes the output of a step, or a version such as 'flight_delay@champion', got {model!r}."

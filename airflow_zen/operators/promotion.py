@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import get_unique_task_id
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.registry import SelectorResolver
-from airflow_zen.errors import InputError, PromotionRefused, StepDefinitionError
+from airflow_zen.errors import ArtifactNotFound, InputError, PromotionRefused, StepDefinitionError
 from airflow_zen.materializers.annotations import SKIP, WARN
 from airflow_zen.models.gates import Better, Contest, check_gates
 from airflow_zen.models.model import (
@@ -77,8 +78,9 @@ class PromoteModelOperator(ReportOperator):
         selector = ModelSelector(found["name"], f"@{found['to']}")
         current = selectors.registry.find(selector)
         if current is not None:
-            found["previous"] = current.number
-            if current.is_of_step:
+            found |= {"previous": current.number, "current_digest": current.tags.get("zen.digest", "")}
+            # Only for lineage: what is compared are digests, and the artifact may have been deleted.
+            with suppress(ArtifactNotFound, InputError):
                 found["current"] = selectors.artifact_of(current, selector).to_wire()
         found["promotions"] = Promotions(selectors.registry, stack.store.transport, stack.clock)
         self.op_kwargs = found
@@ -164,6 +166,7 @@ def promote_candidate(
     promotions: Promotions,
     current: ArtifactRef | None = None,
     previous: str = "",
+    current_digest: str = "",
     why: str = "",
     approval: Any = None,
     moves: bool = True,
@@ -172,7 +175,7 @@ def promote_candidate(
 ) -> ValidationReport:
     """Return the report of the gates, and move the alias if all of them passed.
 
-    `current` is the artifact of the version `previous` that the alias has. `approval` is the answer of a person.
+    `current` is the artifact of the version `previous` that the alias has, where it is known. `approval` is the answer of a person.
     """
     version = promotions.registry.find_content(name, candidate.digest)
     if version is None:
@@ -186,7 +189,7 @@ def promote_candidate(
         observed = f"version {previous} has the alias"
         checks = [Check(name="already_promoted", passed=moves, observed=observed)]
     else:
-        contest = Contest(candidate.digest, previous, current.digest if current else "")
+        contest = Contest(candidate.digest, previous, current_digest)
         checks = [*check_gates(gates, contest), *_check_approval(approval)]
     moved = False
     if moves and all(check.passed for check in checks):

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import pytest
@@ -19,6 +21,7 @@ from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.models.promotion import Move, Promotions
 from airflow_zen.models.registry import RegisteredModels
 from airflow_zen.transports import open_transport
+from tests.servers.flaky import Failure, flaky
 
 pytestmark = pytest.mark.server
 
@@ -224,61 +227,88 @@ def test_slow_holder_does_not_move_the_alias(transport, promotions, promote, cli
     assert states(promotions, name)[-1] == ("2", "1", "abandoned")
 
 
-@pytest.mark.parametrize("answered", [True, False])
-def test_lost_answer_of_mlflow_is_settled_by_the_next_try(answered, promotions, promote, client, name):
-    """Where MLflow dies while the alias moves, the next try finds out whether it moved, and goes on."""
+@pytest.mark.parametrize("failure", Failure)
+def test_mlflow_that_dies_at_any_request_leaves_no_half_moved_alias(failure, server, transport, promote, client, name):
+    """Whichever request of a promotion MLflow dies at, before or after it, the next try ends it: one move is kept."""
     promote("1")
-    registry = promotions.registry
-    move = registry.set_alias
+    with flaky(urlsplit(server.uri).port) as proxy:
+        for number in range(20):
+            current, goal = champion(client, name), "2" if number % 2 == 0 else "3"
+            proxy.arm(number, failure)
+            move = Move(model=name, alias="champion", version=goal, previous=current, origin=f"d/r/t/{number}")
+            is_raised = False
+            try:
+                _of(proxy.uri, transport).promote(move)
+            except MlflowUnavailable:
+                is_raised = True
+            assert champion(client, name) in (current, goal)
+            count, is_through = proxy.requests, proxy.requests <= number
+            proxy.heal()
+            if is_raised:
+                done, moved = _of(proxy.uri, transport, later=61.0).promote(move)
+                assert moved
+                assert done.version == goal
+            assert champion(client, name) == goal
+            moves = [
+                each for each in _of(server.uri, transport).history(name, "champion") if each.origin == move.origin
+            ]
+            assert [each.state for each in moves if each.state != "abandoned"] == ["moved"]
+            if is_through:
+                break
+    assert 3 <= count < 20
 
-    def lose_the_answer(*alias):
-        if answered:
-            move(*alias)
-        raise MlflowUnavailable("gone")
 
-    registry.set_alias = lose_the_answer
-    with pytest.raises(MlflowUnavailable):
-        promote("2", "1", origin="dag/run/promote/-1")
-    assert states(promotions, name)[-1] == ("2", "1", "pending")
-    registry.set_alias = move
-    assert promote("2", "1", origin="dag/run/promote/-1")
-    assert champion(client, name) == "2"
-    assert [state for state in states(promotions, name) if state[2] == "moved"] == [
-        ("1", "", "moved"),
-        ("2", "1", "moved"),
-    ]
-
-
-def test_store_that_dies_after_the_move_fails_no_promotion(transport, promotions, promote, client, name):
-    """Where the store dies between the move and its record, the promotion holds; the next one completes the record."""
+@pytest.mark.parametrize("is_done", [False, True])
+def test_store_that_dies_at_any_request_leaves_no_half_moved_alias(is_done, server, transport, promote, client, name):
+    """Whichever request of a promotion the store dies at, with or without doing it, the next try ends it."""
     promote("1")
-    write = transport.write
+    for number in range(30):
+        current, goal = champion(client, name), "2" if number % 2 == 0 else "3"
+        move = Move(model=name, alias="champion", version=goal, previous=current, origin=f"d/r/t/{number}")
+        dying = _DyingTransport(transport, number, is_done)
+        try:
+            _of(server.uri, dying).promote(move)
+        except ConnectionError:
+            assert champion(client, name) in (current, goal)
+            assert _of(server.uri, transport, later=61.0).promote(move)[1]
+        assert champion(client, name) == goal
+        moves = [each for each in _of(server.uri, transport).history(name, "champion") if each.origin == move.origin]
+        assert sum(each.state in ("moved", "pending") for each in moves) == 1
+        if dying.requests <= number:
+            break
+    assert 5 <= dying.requests < 30
 
-    def refuse(key, content):
-        if "aliases" in key:
-            raise ConnectionError("gone")
-        write(key, content)
 
-    transport.write = refuse
-    assert promote("2", "1")
-    assert champion(client, name) == "2"
-    assert states(promotions, name)[-1] == ("2", "1", "pending")
-    transport.write = write
-    assert promote("3", "2")
-    assert [state for _, _, state in states(promotions, name)] == ["moved", "moved", "moved"]
+class _DyingTransport:
+    """A store that dies at one request, and stays dead."""
+
+    def __init__(self, transport, fail_at, is_done):
+        self._transport = transport
+        self._fail_at = fail_at
+        self._is_done = is_done
+        self.requests = 0
+
+    def __getattr__(self, name):
+        method = getattr(self._transport, name)
+
+        def request(*arguments):
+            number, self.requests = self.requests, self.requests + 1
+            if number > self._fail_at or (number == self._fail_at and not self._is_done):
+                raise ConnectionError("gone")
+            found = method(*arguments)
+            # A listing asks for nothing before it is read.
+            found = [*found] if name == "list" else found
+            if number == self._fail_at:
+                raise ConnectionError("gone")
+            return found
+
+        return request
 
 
-def test_store_that_is_away_moves_nothing(transport, promotions, promote, client, name):
-    """Without the store no alias moves, because the move could not be kept."""
-    promote("1")
-
-    def refuse(key, content):
-        raise ConnectionError("gone")
-
-    transport.create = refuse
-    with pytest.raises(ConnectionError):
-        promote("2", "1")
-    assert champion(client, name) == "1"
+def _of(uri, transport, later=0.0):
+    """Return promotions as another process has them, some seconds later."""
+    registry = RegisteredModels(MlflowRest(TrackingServer(uri)))
+    return Promotions(registry, transport, lambda: time.time() + later, lambda seconds: None)
 
 
 def _hold_lock(transport, name, until):
