@@ -19,6 +19,7 @@ from airflow_zen.steps.annotations import Imports, resolve_type
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
+    from airflow.sdk.definitions.asset import BaseAsset
 
 
 class Artifact(DeclaredArtifact, frozen=True):
@@ -91,17 +92,20 @@ class Model(DeclaredModel, frozen=True):
             )
         return asset_of_alias(self.selector, stack)
 
-    def watched(self, stack: str = "", poll_interval: float = 60.0) -> Asset:
-        """Return its asset with a watcher: the triggerer also sees the alias move in MLflow's page or by a command.
+    def watched(self, stack: str = "", poll_interval: float = 60.0) -> BaseAsset:
+        """Return what starts a DAG whenever the alias moves: a promotion, or somebody in MLflow's page or by a command.
 
-        `poll_interval`: seconds. Use it in one DAG, `schedule=[Model("name@champion").watched()]`, and Airflow watches it for
-        all that are scheduled on the asset.
+        The latter has an asset of its own, which Airflow's triggerer watches, every `poll_interval` seconds: the same number
+        in every DAG.
         """
+        from airflow.sdk import Asset
+
         from airflow_zen.sensors.model_version import watcher_of
 
         asset = self.asset_in(stack)
-        asset.watchers = [watcher_of(self, stack, poll_interval)]
-        return asset
+        # The asset itself is an outlet too, and Airflow forgets the watchers of an asset that any DAG declares without them.
+        watchers = [watcher_of(self, stack, poll_interval)]
+        return asset | Asset(name=f"{asset.name}/by_hand", uri=f"{asset.uri}/by_hand", watchers=watchers)
 
 
 def with_default_models(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

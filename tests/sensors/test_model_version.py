@@ -83,7 +83,9 @@ def test_missing_configuration_ends_the_wait(name, monkeypatch):
 
 def test_watcher_emits_one_event_for_each_move(client, name):
     """A move by hand is an event, also one while no triggerer ran; a move by a task, which has an event already, is none."""
-    (watcher,) = Model(f"{name}@champion").watched(poll_interval=0.1).watchers
+    promoted, by_hand = Model(f"{name}@champion").watched(poll_interval=0.1).objects
+    assert promoted == Model(f"{name}@champion").asset
+    (watcher,) = by_hand.watchers
     client.set_registered_model_alias(name, "champion", "1")
     moved = asyncio.run(first_event(watcher.trigger, lambda: client.set_registered_model_alias(name, "champion", "2")))
     assert moved == {"model": name, "alias": "champion", "version": "2", "digest": ""}

@@ -55,8 +55,13 @@ def first(predictions: pd.DataFrame, model: Annotated[Any, CHAMPION]) -> str:
     return str(model.feature_names_in_[0])
 
 
+# Airflow watches for DAGs that are not paused when their file is parsed.
 @dag(
-    dag_id="predict_delay", schedule=[CHAMPION.watched(poll_interval=1)], start_date=datetime(2026, 1, 1), catchup=False
+    dag_id="predict_delay",
+    schedule=CHAMPION.watched(poll_interval=1),
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    is_paused_upon_creation=False,
 )
 def predict_delay():
     told()
