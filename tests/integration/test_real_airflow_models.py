@@ -11,14 +11,19 @@ from tests.servers.airflow_api import DagRun
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def runs_of(deployment, dag_id, count):
-    """Return the ended runs of a DAG, the first first, once there are so many."""
+def events_of(deployment, dag_id, count):
+    """Return what started the runs of a DAG, the first first, once there are so many events and all runs have ended."""
     url, deadline = f"{deployment.airflow.url}/api/v2/dags/{dag_id}/dagRuns?order_by=run_after", time.monotonic() + 300
     while True:
-        found = request_json("GET", url)["dag_runs"]
-        if len(found) >= count and all(run["state"] in ("success", "failed") for run in found):
-            return [DagRun(dag_id, run["dag_run_id"], run["state"]) for run in found]
-        assert time.monotonic() < deadline, found
+        runs = [DagRun(dag_id, run["dag_run_id"], run["state"]) for run in request_json("GET", url)["dag_runs"]]
+        if all(run.state == "success" for run in runs):
+            found = [(run, event) for run in runs for event in deployment.xcom(run, "told")]
+            if len(found) >= count:
+                return found
+        assert time.monotonic() < deadline, (
+            runs,
+            request_json("GET", f"{deployment.airflow.url}/api/v2/assets/events"),
+        )
         time.sleep(0.5)
 
 
@@ -46,9 +51,7 @@ def test_life_of_a_model(deployment):
     assert client.get_model_version_by_alias("delay", "champion").version == "1"
     assert client.get_registered_model("delay").description == "Minutes of delay."
 
-    (predicted,) = runs_of(deployment, "predict_delay", 1)
-    assert predicted.state == "success"
-    (event,) = deployment.xcom(predicted, "told")
+    ((predicted, event),) = events_of(deployment, "predict_delay", 1)
     assert (event["version"], event["previous"]) == ("1", "")
     assert deployment.xcom(predicted, "look") == "noise"
 
@@ -62,8 +65,7 @@ def test_life_of_a_model(deployment):
     assert client.get_model_version_by_alias("delay", "champion").version == "1"
 
     client.set_registered_model_alias("delay", "champion", "2")
-    _, by_hand = runs_of(deployment, "predict_delay", 2)
-    (event,) = deployment.xcom(by_hand, "told")
+    _, (_, event) = events_of(deployment, "predict_delay", 2)
     assert event["payload"]["version"] == "2"
 
     worse = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("train_delay", {"column": "noise"}))
@@ -71,4 +73,4 @@ def test_life_of_a_model(deployment):
     assert states(deployment, worse)["promote"] == "skipped"
     history = deployment.run_zen_command("models", "history", "delay", "--output", "json")
     assert "moved outside of airflow_zen" in history
-    assert len(runs_of(deployment, "predict_delay", 2)) == 2
+    assert len(events_of(deployment, "predict_delay", 2)) == 2

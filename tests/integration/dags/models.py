@@ -46,7 +46,7 @@ def look(ref: dict) -> str:
 
 @task
 def told(triggering_asset_events) -> list:
-    return [event.extra for event in triggering_asset_events[CHAMPION.asset]]
+    return [event.extra for events in triggering_asset_events.values() for event in events]
 
 
 @ml_step
