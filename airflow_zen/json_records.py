@@ -16,7 +16,7 @@ _DESCRIBING = RLock()
 _described: set[Any] = set()
 
 
-def decode_record(text: bytes, cls: type[T]) -> T:
+def decode_record(text: bytes | str, cls: type[T]) -> T:
     """Return JSON text as a record of a class; raise `msgspec.DecodeError` for text that is none."""
     return _read(cls, lambda: msgspec.json.decode(text, type=cls))
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.leases import StoreLock, try_lock
 from airflow_zen.artifacts.ref import decode_document, encode_document
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, PromotionRefused, log_errors
+from airflow_zen.json_records import convert_record
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.markup import iso_time
 from airflow_zen.models.model import ModelSelector, validate_alias
@@ -67,7 +68,7 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_json(cls, text: bytes, key: str) -> Promotion:
         """Return the promotion of a document; raise `ArtifactRefused` for a newer format, `ArtifactCorrupt` for damage."""
-        return decode_document(text, key, (FORMAT_VERSION,), lambda document: msgspec.convert(document, cls))
+        return decode_document(text, key, (FORMAT_VERSION,), lambda document: convert_record(document, cls))
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.json_records import decode_record
 from airflow_zen.stack import SavedArtifact, Stack
 
 
@@ -43,7 +44,7 @@ def storage_options(environment: Mapping[str, str]) -> Mapping[str, Any]:
         return {}
     from airflow_zen.transports.credentials import fsspec_options
 
-    return fsspec_options(msgspec.json.decode(text, type=StorageConnection))
+    return fsspec_options(decode_record(text, StorageConnection))
 
 
 STACK_VARIABLE = "AIRFLOW_ZEN_STEP_STACK"
@@ -65,7 +66,7 @@ class StackSpec(msgspec.Struct, frozen=True):
     def of_process(cls, environment: Mapping[str, str]) -> StackSpec | None:
         """Return the spec from the environment of a process that runs a step for a task; None in any other process."""
         text = environment.get(STACK_VARIABLE)
-        return msgspec.json.decode(text, type=cls) if text else None
+        return decode_record(text, cls) if text else None
 
     def open(self, environment: Mapping[str, str]) -> Stack:
         """Open the stack, without lineage."""

@@ -16,6 +16,7 @@ from airflow_zen.deployment.base import Deployment, DeploymentRequest, post_json
 from airflow_zen.deployment.cluster.objects import ClusterUnavailable, Objects
 from airflow_zen.deployment.cluster.target import CANDIDATE, ClusterTarget, ModelSource, failure_of, object_name
 from airflow_zen.errors import DeploymentFailed, StepDeferred, log_errors
+from airflow_zen.json_records import decode_record
 from airflow_zen.steps.spec import storage_options
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Rollout:
         self._objects = Objects(target)
         self._name = object_name(name)
         text, self._version = self._objects.read_journal(self._name)
-        self._journal = msgspec.json.decode(text, type=Journal) if text else Journal(name)
+        self._journal = decode_record(text, Journal) if text else Journal(name)
         if self._journal.name != name:
             raise DeploymentFailed(
                 f"{self._name!r} in namespace {self._objects.namespace!r} is deployment {self._journal.name!r}: deploy "
