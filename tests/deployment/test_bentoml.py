@@ -12,7 +12,7 @@ import pytest
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.deployment import BentoML
 from airflow_zen.deployment.base import DeploymentRequest
-from airflow_zen.deployment.bento_publishing import publish
+from airflow_zen.deployment.bentoml import publish
 from airflow_zen.errors import DeploymentFailed, SettingsError
 from tests.deployment.bentocloud import TOKEN, bentocloud
 from tests.deployment.servers import save_model
