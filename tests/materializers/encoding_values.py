@@ -120,6 +120,13 @@ def _ridge() -> Any:
     return Ridge().fit(X, X[:, 0])
 
 
+def _boosted_pipeline() -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), _xgboost()).fit(X, X[:, 0])
+
+
 def _xgboost() -> Any:
     import xgboost
 
@@ -283,7 +290,12 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "polars.parquet@1": {"frame": Written(_polars, "polars")},
     "scipy.npy@1": {name: Written(lambda name=name: _sparse(name), "scipy") for name in ("csr_array", "coo_matrix")},
     "sklearn.mlflow@1": {"ridge": Written(_ridge, "skops", _predict)},
-    **{f"sklearn.mlflow@{version}": {"ridge": Written(_ridge, "sklearn", _predict)} for version in (2, 3)},
+    "sklearn.mlflow@2": {"ridge": Written(_ridge, "sklearn", _predict)},
+    # The booster was part of the pipeline's own file before xgboost.mlflow@3.
+    "sklearn.mlflow@3": {
+        "ridge": Written(_ridge, "sklearn", _predict),
+        "boosted": Written(_boosted_pipeline, "xgboost", _predict),
+    },
     **{f"xgboost.mlflow@{version}": {"regressor": Written(_xgboost, "xgboost", _predict)} for version in (1, 2, 3)},
     **{
         f"lightgbm.mlflow@{version}": {
