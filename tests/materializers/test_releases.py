@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
+import pytest
 
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runtimes.environments import find_uv
+from tests.materializers.digests import digests
 from tests.materializers.sameness import assert_same
 
 PANDAS_2_3 = Path(__file__).parent / "written_by_pandas_2_3"
@@ -37,6 +45,22 @@ def test_frame_with_objects_as_labels_is_written_as_by_pandas_2(tmp_path: Path) 
     default_registry().save(frame, tmp_path)
     assert (tmp_path / "table.parquet").read_bytes() == (PANDAS_2_3 / "labels" / "table.parquet").read_bytes()
     assert default_registry().load(PANDAS_2_3 / "labels", "pandas.parquet@1").columns.dtype == object
+
+
+@pytest.mark.ml
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("torch") is None, reason="installs releases of libraries: make test-ml")
+@pytest.mark.parametrize("requirements", [["pyarrow==26.*"], ["pandas==2.3.*", "pytz"]], ids=["pyarrow", "pandas"])
+def test_other_releases_write_equal_bytes(requirements: list[str], tmp_path: Path) -> None:
+    """Equal values are equal files with another release of pyarrow and of pandas, in every encoding of the core."""
+    install = [find_uv() or "uv", "pip", "install", "--quiet", "--python", sys.executable, "--no-deps"]
+    subprocess.run([*install, "--target", str(tmp_path), *requirements], check=True)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    command = [sys.executable, "-m", "tests.materializers.digests"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
+    there, here = json.loads(done.stdout), digests()
+    assert {name: found for name, found in there.items() if found != here[name]} == {}
+    assert len(there) > 30
 
 
 def _pandas_2_zone(name: str) -> Any:
