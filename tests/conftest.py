@@ -73,7 +73,7 @@ _isolate_session()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Say how many edits of a project the test of mutations makes."""
-    parser.addoption("--mutations", type=int, default=75, help="edits of lines in tests/caching/test_mutations.py")
+    parser.addoption("--mutations", type=int, default=150, help="edits of lines in tests/caching/test_mutations.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
