@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from airflow_zen.artifacts.ref import missing_error
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, Target
 from airflow_zen.deployment.protocols import Rows, plain_predictions
-from airflow_zen.errors import DeploymentFailed, SettingsError, log_errors
-from airflow_zen.lineage.mlflow.models import completed_files
+from airflow_zen.errors import ArtifactNotFound, DeploymentFailed, SettingsError, log_errors
+from airflow_zen.lineage.mlflow.models import column_schema, completed_files, tensor_schema
 from airflow_zen.model_files import MLMODEL_FILE
 
 if TYPE_CHECKING:
@@ -64,7 +67,9 @@ def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: Deploymen
         directory = prepare_model(ref, stack, scratch, environment, head)
         request = replace(request, directory=directory, requirements=_pins(environment, directory))
         if head is not None:
-            request = replace(request, rows=Rows.from_value(head), expected=predict_in_process(directory, head))
+            predicted = predict_in_process(directory, head)
+            add_output_schema(directory, predicted)
+            request = replace(request, rows=Rows.from_value(head), expected=plain_predictions(predicted))
         deployed = target.deploy(request, stack)
     _tag_version(deployed, options)
     log.info("%s serves version %s of %r at %s", target, deployed.version, deployed.model, deployed.predict_url)
@@ -90,17 +95,37 @@ def prepare_model(ref: ArtifactRef, stack: Stack, into: Path, environment: Mappi
     return directory
 
 
-def predict_in_process(directory: Path, rows: Any) -> list[Any]:
-    """Return the predictions of an MLflow Model in this process, as JSON. Raises `DeploymentFailed` where it has none."""
+def predict_in_process(directory: Path, rows: Any) -> Any:
+    """Return the predictions of an MLflow Model in this process. Raises `DeploymentFailed` where it has none."""
     import mlflow.pyfunc
 
     try:
-        return plain_predictions(mlflow.pyfunc.load_model(str(directory)).predict(rows))
+        return mlflow.pyfunc.load_model(str(directory)).predict(rows)
     except Exception as error:
         raise DeploymentFailed(
             f"The model does not predict the rows of the smoke test in this process: {error} Pass the table that the model "
             "was trained on, without the target. Where its library is not installed beside Airflow, pass no rows."
         ) from error
+
+
+def add_output_schema(directory: Path, predicted: Any) -> None:
+    """Write what the model predicts into a signature that does not say it: MLServer loads no model with such a one."""
+    mlmodel = directory / MLMODEL_FILE
+    outputs = json.dumps(_output_schema(predicted)).replace("'", "''")
+    text = re.sub(r"(?m)^  outputs: null$", lambda _: f"  outputs: '{outputs}'", mlmodel.read_text(encoding="utf-8"))
+    mlmodel.write_text(text, encoding="utf-8")
+
+
+def _output_schema(predicted: Any) -> list[dict[str, Any]]:
+    """Return a schema of MLflow's, https://mlflow.org/docs/latest/ml/model/signatures/."""
+    if hasattr(predicted, "columns"):
+        return [column_schema({"name": str(name), "type": str(kind)}) for name, kind in predicted.dtypes.items()]
+    kind, shape = getattr(predicted, "dtype", None), getattr(predicted, "shape", ())
+    if getattr(kind, "kind", "O") in "biuf":
+        # A type of pandas' own is none of NumPy's.
+        dtype = str(getattr(kind, "numpy_dtype", kind))
+        return [tensor_schema({"dtype": dtype, "shape": [-1, *shape[1:]]})]
+    return [{"type": "string", "required": True}]
 
 
 def _make_request(ref: ArtifactRef, options: DeploymentOptions) -> DeploymentRequest:
@@ -121,7 +146,10 @@ def _make_request(ref: ArtifactRef, options: DeploymentOptions) -> DeploymentReq
 
 def _environment_of(ref: ArtifactRef, stack: Stack) -> Mapping[str, Any]:
     """Return the versions that a model was made with; empty if its own files contain them."""
-    return dict(stack.store.manifest(ref).summary.get("environment", {}))
+    try:
+        return dict(stack.store.manifest(ref).summary.get("environment", {}))
+    except ArtifactNotFound as error:
+        raise missing_error(ref.uri) from error
 
 
 def _pins(environment: Mapping[str, Any], directory: Path) -> tuple[str, ...]:

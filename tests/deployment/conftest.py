@@ -93,7 +93,7 @@ class RunningService:
     def end(self) -> None:
         """End the service as a supervisor does."""
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A local target whose server needs Python's own library only: it multiplies the sum of a row by the model's factor."""
+"""A local target whose server needs Python's own library only: it multiplies the sum of a row by the model's factor, or by 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from airflow_zen.deployment.service import main
 SERVER = """
 import json, pathlib, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-factor, seconds = float(pathlib.Path(sys.argv[2], "factor").read_text()), float(sys.argv[3])
+file, seconds = pathlib.Path(sys.argv[2], "factor"), float(sys.argv[3])
+factor = float(file.read_text()) if file.exists() else 1.0
 print("loading factor", factor, flush=True)
 if factor < 0:
     sys.exit("a factor is not below zero")

@@ -240,11 +240,11 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
     if re.search(_OWN_SIGNATURE, mlmodel):
         return {}
     if "columns" in described:
-        taken, names = [*map(_column, described["columns"])], [column["name"] for column in described["columns"]]
+        taken, names = [*map(column_schema, described["columns"])], [column["name"] for column in described["columns"]]
         example: Any = {"columns": names, "data": described.get("rows")}
         served, info = {"dataframe_split": example}, {"pandas_orient": "split", "type": "dataframe"}
     else:
-        taken = [*map(_tensor, described.get("inputs", [described]))]
+        taken = [*map(tensor_schema, described.get("inputs", [described]))]
         example, served, info = described.get("rows"), {"inputs": described.get("rows")}, {"type": "ndarray"}
     inputs = json.dumps(taken, ensure_ascii=False).replace("'", "''")
     text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: null\n  params: null\n"
@@ -256,13 +256,13 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
     return {MLMODEL_FILE: text} | {name: json.dumps(each) for name, each in contents.items()}
 
 
-def _tensor(taken: Mapping[str, Any]) -> dict[str, Any]:
+def tensor_schema(taken: Mapping[str, Any]) -> dict[str, Any]:
     """Return an array of MLflow's schema; several have names."""
     name = {"name": taken["name"]} if "name" in taken else {}
     return {**name, "type": "tensor", "tensor-spec": {"dtype": taken["dtype"], "shape": taken["shape"]}}
 
 
-def _column(column: Mapping[str, Any]) -> dict[str, Any]:
+def column_schema(column: Mapping[str, Any]) -> dict[str, Any]:
     """Return a column of MLflow's schema; MLflow would change categories to texts, so they have no type."""
     name = str(column["type"])
     kind = "any" if re.match("categor|enum", name.lower()) else mlflow_column_type(name)

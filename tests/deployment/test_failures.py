@@ -1,0 +1,159 @@
+"""Promises of a deployment whose store, MLflow, service or buffer fails on the way."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from airflow.sdk import dag
+from sklearn.linear_model import LinearRegression
+
+from airflow_zen import Artifact, ArtifactRef, deploy, load, ml_step
+from airflow_zen.deployment import prediction_log
+from airflow_zen.deployment.client import start_service
+from airflow_zen.deployment.prediction_log import Prediction, PredictionLog
+from airflow_zen.deployment.step import add_output_schema
+from airflow_zen.errors import DeploymentFailed, StoreUnavailable
+from airflow_zen.transports import open_transport
+from tests.deployment.conftest import wait_until
+from tests.deployment.light_target import LightServing
+from tests.harness import run_dag
+
+
+@ml_step
+def rows() -> pd.DataFrame:
+    return pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["a", "b"])
+
+
+@ml_step
+def fit(table: pd.DataFrame, slope: float) -> LinearRegression:
+    return LinearRegression().fit(table, slope * table.sum(axis=1))
+
+
+@ml_step(cache=False)
+def lose(model: ArtifactRef, lost: bool) -> None:
+    if lost:
+        shutil.rmtree(model.uri)
+
+
+def deploying(slope: float, lost: bool = False):
+    @dag(dag_id="d", schedule=None, start_date=datetime(2026, 1, 1))
+    def d():
+        table = rows()
+        model = fit(table, slope)
+        lose(model, lost) >> deploy(model, to=LightServing(), rows=table, name="m", log_predictions=False)
+
+    return d()
+
+
+@pytest.fixture
+def in_airflow(service, monkeypatch):
+    """Let tasks of this process deploy with the service."""
+    monkeypatch.setenv("AIRFLOW__ZEN__DEPLOYMENTS_DIR", str(service.directory))
+    return service
+
+
+def test_deployment_needs_mlflow_for_no_more_than_the_tag(in_airflow, monkeypatch, caplog):
+    """While MLflow is away, the output of a step is deployed, and the missing tag is a warning."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    run = run_dag(deploying(1.0))
+    assert run.states["deploy_m"] == "success", run.task("deploy_m").error
+    assert "has no tag of its deployment in MLflow" in caplog.text
+    served = load(Artifact("deployments/m").latest())
+    assert in_airflow.predict(served.predict_url).json()["predictions"] == [3.0]
+
+
+def test_model_that_the_store_lost_leaves_the_old_one(in_airflow):
+    """A model whose files are gone from the store fails the task with what to do, and the old server goes on."""
+    run_dag(deploying(1.0), run_id="r1")
+    served = load(Artifact("deployments/m").latest())
+    run = run_dag(deploying(2.0, lost=True), run_id="r2")
+    assert run.states["deploy_m"] == "failed"
+    assert "Run the step that made it again" in str(run.task("deploy_m").error)
+    assert in_airflow.predict(served.predict_url).json()["predictions"] == [3.0]
+
+
+def test_task_whose_service_is_killed_fails_and_its_next_try_deploys(service):
+    """A task that waits for a killed service fails with its log; the next try deploys with the service that is started."""
+    service.deploy("m", 1.0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(service.deploy, "m", 2.0, start=60)
+        assert wait_until(lambda: len(service.servers()) == 4, 10)
+        service.kill()
+        with pytest.raises(DeploymentFailed, match="The deployment service does not answer"):
+            waiting.result()
+    service.start()
+    assert service.deploy("m", 2.0).version == "2.0"
+
+
+def test_service_is_started_once(tmp_path):
+    """Tasks that deploy at the same time find one service; one of them starts it."""
+    with ThreadPoolExecutor(3) as pool:
+        addresses = {*pool.map(start_service, [tmp_path / "deployments"] * 3)}
+    (address,) = addresses
+    process = psutil.Process(address.pid)
+    process.terminate()
+    process.wait(20)
+
+
+def prediction(at: float = 0.0, size: int = 10) -> Prediction:
+    return Prediction("m", "1", "d", at, 0.01, b'{"instances": [[1]]}', b'{"predictions": [1]}' + b" " * size)
+
+
+def test_full_buffer_drops_and_counts(monkeypatch, tmp_path):
+    """While the store hangs, requests are not held up: what does not fit into the buffer is dropped and counted."""
+    monkeypatch.setattr(prediction_log, "MAX_WAITING", 50)
+    opened = threading.Event()
+
+    def hang(stack: str):
+        opened.wait(30)
+        return open_transport(str(tmp_path), {})
+
+    log = PredictionLog(hang)
+    begun = time.monotonic()
+    for _ in range(80):
+        log.add("", prediction())
+    assert time.monotonic() - begun < 5
+    opened.set()
+    log.close()
+    assert (log.written, log.dropped) == (50, 30)
+    monkeypatch.setattr(prediction_log, "MAX_WAITING_BYTES", 100)
+    log.add("", prediction(size=1000))
+    assert log.dropped == 31
+
+
+def test_predictions_that_a_store_refuses_are_counted():
+    """A store that is away is tried again, and then its predictions are counted as dropped; no error reaches a request."""
+
+    def away(stack: str):
+        raise StoreUnavailable("away")
+
+    log = PredictionLog(away)
+    log.add("", prediction())
+    log.close()
+    assert (log.written, log.dropped) == (0, 1)
+
+
+def test_signature_says_what_the_model_predicts(tmp_path):
+    """A signature without outputs gets them: numbers as tensors, tables as columns, texts; one that has them stays."""
+    mlmodel = tmp_path / "MLmodel"
+    written = "signature:\n  inputs: '[]'\n  outputs: null\n  params: null\n"
+    for predicted, expected in [
+        (np.array([[1.5]]), '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 1]}}]'),
+        (pd.Series([1], dtype="Int64"), '[{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]'),
+        (pd.DataFrame({"a": [1.5]}), '[{"type": "double", "name": "a", "required": true}]'),
+        (["yes"], '[{"type": "string", "required": true}]'),
+    ]:
+        mlmodel.write_text(written)
+        add_output_schema(tmp_path, predicted)
+        assert f"  outputs: '{expected}'\n" in mlmodel.read_text()
+    before = mlmodel.read_text()
+    add_output_schema(tmp_path, ["no"])
+    assert mlmodel.read_text() == before
