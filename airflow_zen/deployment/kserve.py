@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from airflow_zen.deployment.base import Server, ServerPlace
 from airflow_zen.deployment.cluster.credentials import StoreSecret, kserve_secret
@@ -19,6 +20,7 @@ from airflow_zen.deployment.cluster.target import (
     condition,
     is_current,
     object_name,
+    plain_option,
     unmet,
 )
 from airflow_zen.deployment.protocols import Rows, encode_v2
@@ -57,6 +59,11 @@ class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     def __post_init__(self) -> None:
         """Check the options where they are written."""
         super().__post_init__()
+        force_setattr(self, "resources", plain_option(self.resources))
+        if self.secret:
+            raise StepDefinitionError(
+                f"KServe(secret={self.secret!r}) is read by nobody: KServe finds secrets by service_account=."
+            )
         canary: Any = self.canary
         if canary is not None and not (type(canary) is int and 0 <= canary < 100):
             raise StepDefinitionError(

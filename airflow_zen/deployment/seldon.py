@@ -57,9 +57,11 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
         super().__post_init__()
         if self.core not in (1, 2):
             raise StepDefinitionError(f"Seldon(core=…) is 1 or 2, got {self.core!r}.")
-        if self.logger and self.core == 2:
+        others = ("service_account", "logger") if self.core == 2 else ("server_name", "memory", "max_replicas")
+        if unused := [name for name in others if getattr(self, name)]:
             raise StepDefinitionError(
-                "Seldon(logger=…) is of Seldon Core 1 only: Core 2 sends what its models answer to Kafka, and to no URL."
+                f"Seldon({unused[0]}={getattr(self, unused[0])!r}) is not of Seldon Core {self.core}: remove it, or set "
+                f"core={3 - self.core}."
             )
 
     def cluster_options(self) -> tuple[str, ...]:

@@ -242,8 +242,12 @@ def test_options_of_a_cluster_need_one():
         KServe(canary=10)
     with pytest.raises(StepDefinitionError, match="a percentage from 0 to 99"):
         KServe(kubernetes="cluster", canary=100)
-    with pytest.raises(StepDefinitionError, match="Core 1 only"):
+    with pytest.raises(StepDefinitionError, match="is not of Seldon Core 2: remove it, or set core=1"):
         Seldon(kubernetes="cluster", logger="http://gateway/log/a")
+    with pytest.raises(StepDefinitionError, match="is not of Seldon Core 1"):
+        Seldon(kubernetes="cluster", core=1, memory="1Gi")
+    with pytest.raises(StepDefinitionError, match="by service_account="):
+        KServe(kubernetes="cluster", secret="keys")
     target = KServe(kubernetes="c", override={"spec": {"b": 1, "a": [2]}}, canary=5)
     assert parse_target(repr(target)) == target
 

@@ -25,13 +25,11 @@ def kserve_secret(options: Mapping[str, Any]) -> StoreSecret | None:
 
     https://kserve.github.io/website/docs/model-serving/storage/overview
     """
-    if "client_kwargs" in options or "aws_credentials" in options:
-        return _kserve_s3(options)
-    if key := _google_key(options):
-        return StoreSecret({"gcloud-application-credentials.json": key})
     if "account_name" in options:
         return StoreSecret(_azure(options))
-    return None
+    if key := _google_key(options):
+        return StoreSecret({"gcloud-application-credentials.json": key})
+    return _kserve_s3(options) if _has_s3_credentials(options) else None
 
 
 def rclone_secret(options: Mapping[str, Any]) -> StoreSecret | None:
@@ -39,26 +37,14 @@ def rclone_secret(options: Mapping[str, Any]) -> StoreSecret | None:
 
     https://docs.seldon.ai/seldon-core-2/user-guide/storage-secrets
     """
-    if "client_kwargs" in options or "aws_credentials" in options:
-        keys, client = _s3_keys(options), options.get("client_kwargs", {})
-        endpoint = client.get("endpoint_url", "")
-        parameters = {
-            "provider": "Other" if endpoint else "AWS",
-            "access_key_id": keys["key"],
-            "secret_access_key": keys["secret"],
-            "session_token": keys.get("token", ""),
-            "endpoint": endpoint,
-            "region": client.get("region_name", ""),
-        }
-        return _remote("s3", "s3", parameters)
-    if key := _google_key(options):
-        return _remote("gs", "google cloud storage", {"service_account_credentials": key})
     if "account_name" in options:
         names = {"account_name": "account", "account_key": "key", "client_id": "client_id", "tenant_id": "tenant"}
         names |= {"client_secret": "client_secret"}
         parameters = {to: str(options[name]) for name, to in names.items() if name in options}
         return _remote("az", "azureblob", parameters)
-    return None
+    if key := _google_key(options):
+        return _remote("gs", "google cloud storage", {"service_account_credentials": key})
+    return _rclone_s3(options) if _has_s3_credentials(options) else None
 
 
 def rclone_environment(secret: StoreSecret) -> StoreSecret:
@@ -72,6 +58,26 @@ def rclone_environment(secret: StoreSecret) -> StoreSecret:
 def _remote(name: str, kind: str, parameters: Mapping[str, str]) -> StoreSecret:
     given = {key: value for key, value in parameters.items() if value}
     return StoreSecret({"remote": json.dumps({"type": kind, "name": name, "parameters": given})})
+
+
+def _has_s3_credentials(options: Mapping[str, Any]) -> bool:
+    """Whether a connection has more than the region: without it the cluster's machines read the bucket themselves."""
+    client = options.get("client_kwargs", {})
+    return bool({"key", "anon", "profile", "aws_credentials"} & set(options)) or "endpoint_url" in client
+
+
+def _rclone_s3(options: Mapping[str, Any]) -> StoreSecret:
+    client = options.get("client_kwargs", {})
+    keys = {} if options.get("anon") else _s3_keys(options)
+    parameters = {
+        "provider": "Other" if "endpoint_url" in client else "AWS",
+        "access_key_id": keys.get("key", ""),
+        "secret_access_key": keys.get("secret", ""),
+        "session_token": keys.get("token", ""),
+        "endpoint": client.get("endpoint_url", ""),
+        "region": client.get("region_name", ""),
+    }
+    return _remote("s3", "s3", parameters)
 
 
 def _kserve_s3(options: Mapping[str, Any]) -> StoreSecret:

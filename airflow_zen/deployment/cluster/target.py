@@ -101,7 +101,7 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
 
     def __post_init__(self) -> None:
         """Check the options where they are written."""
-        force_setattr(self, "override", _plain(self.override))
+        force_setattr(self, "override", plain_option(self.override))
         if self.kubernetes:
             return
         for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
@@ -187,14 +187,22 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         words = {"ready": "serving", "waiting": "starting", "failed": "failed"}[progress.state]
         return f"{words}: {progress.message}" if progress.message and progress.state != "ready" else words
 
-    # By name: these files import this one, and a DAG file that is parsed does not need them.
     def _rollout(self, name: str) -> Rollout:
-        rollout: Rollout = import_module("airflow_zen.deployment.cluster.rollout").Rollout(self, name)
+        rollout: Rollout = self._import("rollout").Rollout(self, name)
         return rollout
 
     def _objects(self) -> Objects:
-        objects: Objects = import_module("airflow_zen.deployment.cluster.objects").Objects(self)
+        objects: Objects = self._import("objects").Objects(self)
         return objects
+
+    def _import(self, name: str) -> Any:
+        # By name: these files import this one, and a DAG file that is parsed does not need them.
+        try:
+            return import_module(f"airflow_zen.deployment.cluster.{name}")
+        except ImportError as error:
+            raise DeploymentFailed(
+                f"{self!r} needs the Kubernetes provider: pip install airflow-provider-zen[kubernetes]."
+            ) from error
 
     def body(self, name: str, source: ModelSource) -> dict[str, Any]:
         """Return the object of a name as it is applied, with the user's overrides."""
@@ -257,11 +265,11 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **over, **{name: _merged(base[name], value) for name, value in both.items()}}
 
 
-def _plain(value: Any) -> Any:
+def plain_option(value: Any) -> Any:
     """Return an option in literals with a fixed order, because the repr of a target is its text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(held) for key, held in sorted(value.items())}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+        return {str(key): plain_option(held) for key, held in sorted(value.items())}
+    return [plain_option(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def failure_of(target: ClusterTarget, found: Mapping[str, Any]) -> str:
