@@ -21,6 +21,8 @@ CONFIG_FILE = "config.json"
 _FUNCTIONS = ("objective", "eval_metric")
 # UBJSON ends with the release that wrote it; readers only ask whether it is older than 1.6.
 _RELEASE = re.compile(rb"version\[#L\0{7}\x03(?:i.|I..|l.{4}|L.{8}){3}\}\Z", re.DOTALL)
+# Counts of trees, which a configuration has too.
+_OF_THE_MODEL = frozenset({"gbtree_model_param"})
 _MAX_RELEASE_SIZE = 64  # bytes
 _ANY_RELEASE = b"version[#L\0\0\0\0\0\0\0\3i\2i\0i\0}"
 
@@ -125,7 +127,10 @@ def _changed_config(booster: Any) -> dict[str, Any]:
     import xgboost
 
     config = json.loads(booster.save_config())
-    usual = xgboost.Booster(model_file=booster.save_raw("ubj"))
+    has_trees = config["learner"]["learner_train_param"]["booster"] != "gblinear"
+    # The first round has the parameters of all.
+    first = booster[:1] if has_trees and booster.num_boosted_rounds() > 1 else booster
+    usual = xgboost.Booster(model_file=first.save_raw("ubj"))
     method = _tree_method(config)
     usual.set_param(method)
     return {"method": method, "changes": _differences(json.loads(usual.save_config()), config)}
@@ -148,7 +153,7 @@ def _differences(usual: Any, config: Any) -> Any:
     """Return the changes that make `config` of `usual`: a dict of what differs, in dicts; None is no change."""
     if not (isinstance(usual, dict) and isinstance(config, dict)):
         return None if usual == config else config
-    found = {key: _differences(usual.get(key), item) for key, item in config.items()}
+    found = {key: _differences(usual.get(key), item) for key, item in config.items() if key not in _OF_THE_MODEL}
     return {key: item for key, item in found.items() if item is not None} or None
 
 
