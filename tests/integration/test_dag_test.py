@@ -7,8 +7,8 @@ from typing import Annotated
 import pandas as pd
 import pytest
 from airflow.models.asset import AssetEvent, AssetModel
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import Asset, Metadata, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
 from airflow.utils.session import create_session
 
 import airflow_zen

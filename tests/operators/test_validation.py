@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import pandas as pd
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import task, task_group
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.comms import SkipDownstreamTasks
 
 from airflow_zen import (
