@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kubernetes.client import CoreV1Api, CustomObjectsApi
@@ -14,11 +16,12 @@ from airflow_zen.deployment import KServe, Seldon, parse_target, promote_canary,
 from airflow_zen.deployment.base import DeploymentRequest
 from airflow_zen.deployment.cluster.target import ModelSource, object_name
 from airflow_zen.deployment.protocols import Rows
-from airflow_zen.errors import DeploymentFailed, StepDeferred, StepDefinitionError
+from airflow_zen.errors import DeploymentFailed, StepDeferred, StepDefinitionError, StepInterrupted
 from tests.deployment.clusters import KSERVE, SELDON, SELDON_1, controlled
 from tests.runtimes.triggers import run_trigger
+from tests.runtimes.worker import until
 from tests.servers.flaky import Failure, FlakyProxy
-from tests.servers.kubernetes import kubernetes_cluster
+from tests.servers.kubernetes import Image, kubernetes_cluster
 
 ROOT = "s3://models/zen"
 ROWS = Rows(("a", "b"), ("FP64", "FP64"), [[1.0, 2.0], [3.0, 4.0]])
@@ -100,6 +103,7 @@ def test_a_model_is_served_from_its_address_in_the_store(cluster, controller, ve
     assert secret.metadata.annotations["serving.kserve.io/s3-usehttps"] == "0"
     assert sorted(secret.data) == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
     assert [each.name for each in account.secrets] == ["flight-delay-store"]
+    assert CLUSTER.describe_state(deployed) == "serving"
     cluster.requests.clear()
     assert deploy(version(2)) == deployed
     assert writes(cluster) == []
@@ -129,6 +133,37 @@ def test_a_model_that_cannot_be_loaded_is_undone(controller, version):
         deploy(version(3, loads=False, rows=None))
     assert controller.uri(NAME) == f"{ROOT}/artifacts/2"
     assert deploy(version(2)).version == "2"
+
+
+def test_an_interrupted_task_leaves_the_old_version(controller, version, monkeypatch):
+    """When Airflow ends the task while the new object starts, the object serves the old version again."""
+
+    def interrupt(seconds):
+        if controller.uri(NAME) == f"{ROOT}/artifacts/3":
+            assert CLUSTER.describe_state(deployed) == "starting"
+            raise StepInterrupted
+
+    deployed = deploy(version(2))
+    controller.paused = True
+    clock = SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
+    monkeypatch.setattr("airflow_zen.deployment.cluster.rollout.time", clock)
+    with pytest.raises(StepInterrupted):
+        deploy(version(3, rows=None))
+    controller.paused = False
+    assert controller.uri(NAME) == f"{ROOT}/artifacts/2"
+
+
+def test_the_log_of_a_deployment_is_that_of_its_pods(cluster, controller, version):
+    """Each pod that serves the model has its lines under its name; those of a candidate are not among them."""
+    deployed = deploy(version(2))
+    cluster.node.images["server:1"] = Image("server:1", f"sha256:{'1' * 64}", environment={"PATH": "/usr/bin:/bin"})
+    with cluster.client() as client:
+        for name in (f"{NAME}-predictor-0", f"{CANDIDATE}-predictor-0", "another-0"):
+            container = {"name": "server", "image": "server:1", "command": ["sh", "-c", f"echo {name} serves"]}
+            body = {"metadata": {"name": name}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+            CoreV1Api(client).create_namespaced_pod("default", body)
+    until(lambda: "serves" in CLUSTER.logs(deployed, 10))
+    assert CLUSTER.logs(deployed, 10) == f"--- {NAME}-predictor-0\n{NAME}-predictor-0 serves\n"
 
 
 def test_a_canary_is_promoted_or_rolled_back(cluster, controller, version):

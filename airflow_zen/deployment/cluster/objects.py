@@ -139,10 +139,11 @@ class Objects:
             for pod in self._core.list_namespaced_pod(self.namespace).items:
                 if pod.metadata.name.startswith(f"{name}-") and CANDIDATE not in pod.metadata.name:
                     container = pod.spec.containers[0].name
-                    options = {"container": container, "tail_lines": lines}
+                    # The client would return the text of a bytes object.
+                    options = {"container": container, "tail_lines": lines, "_preload_content": False}
                     with suppress(ApiException):
                         text = self._core.read_namespaced_pod_log(pod.metadata.name, self.namespace, **options)
-                        texts.append(f"--- {pod.metadata.name}\n{text}")
+                        texts.append(f"--- {pod.metadata.name}\n{text.data.decode(errors='replace')}")
         return "\n".join(texts)
 
     @contextmanager
