@@ -10,6 +10,7 @@ from airflow.sdk.bases.decorator import get_unique_task_id
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import ArtifactNotFound, InputError, PromotionRefused, StepDefinitionError
 from airflow_zen.materializers.annotations import SKIP, WARN
 from airflow_zen.models.gates import Better, Contest, check_gates
@@ -30,6 +31,7 @@ from airflow_zen.validation.report import Check, ValidationReport
 
 if TYPE_CHECKING:
     from airflow_zen.config.settings import Settings
+    from airflow_zen.models.registry import RegisteredModels
     from airflow_zen.runs.step_run import StepRun
     from airflow_zen.stack import Stack
 
@@ -73,7 +75,7 @@ class PromoteModelOperator(ReportOperator):
         super().__init__(python_callable=promote_candidate, op_kwargs=arguments, **options)
 
     def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
-        """Look up the version that the alias has now."""
+        """Look up the version that the alias has now; register the candidate where MLflow was away when it was made."""
         selectors, found = SelectorResolver(settings, stack), dict(self.op_kwargs)
         selector = ModelSelector(found["name"], f"@{found['to']}")
         current = selectors.registry.find(selector)
@@ -82,6 +84,7 @@ class PromoteModelOperator(ReportOperator):
             # Only for lineage: what is compared are digests, and the artifact may have been deleted.
             with suppress(ArtifactNotFound, InputError):
                 found["current"] = selectors.artifact_of(current, selector).to_wire()
+        _deliver_registration(found["name"], found["candidate"], selectors.registry, settings)
         found["promotions"] = Promotions(selectors.registry, stack.store.transport, stack.clock)
         self.op_kwargs = found
 
@@ -181,8 +184,7 @@ def promote_candidate(
     if version is None:
         raise InputError(
             f"The candidate {candidate.name!r} ({candidate.digest[:12]}) is no version of model {name!r}. Register it in the "
-            f"step that makes it: @ml_step(model={name!r}). Where MLflow was unavailable then, run "
-            "`airflow zen lineage sync` first."
+            f"step that makes it: @ml_step(model={name!r})."
         )
     if previous == version.number:
         # An earlier try may have moved it: there is nothing to compare with now. Nobody is asked about it either.
@@ -239,6 +241,18 @@ def gates_of(if_: Any) -> list[Any]:
                 f"promote(if_=[…]) takes reports of evaluate(…) and validate(…), and Better('metric', by=…), got {gate!r}."
             )
     return gates
+
+
+def _deliver_registration(name: str, candidate: Any, registry: RegisteredModels, settings: Settings) -> None:
+    """Send MLflow the step runs that it has missed, where it does not have the candidate's version."""
+    if not ArtifactRef.is_wire(candidate) or registry.find_content(name, ArtifactRef.from_wire(candidate).digest):
+        return
+    from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+    from airflow_zen.lineage.mlflow.sync import sync_pending
+
+    stack = open_stack(settings)
+    if isinstance(stack.lineage, MlflowRecorder):
+        sync_pending(stack.lineage, stack.records, stack.clock)
 
 
 def _promote(promotions: Promotions, move: Move) -> tuple[bool, list[Check]]:

@@ -38,7 +38,11 @@ def answer(deployment, run, option):
     request_json("PATCH", url, {"chosen_options": [option], "params_input": {}})
 
 
-def states(deployment, run):
+def ended(deployment, run):
+    """Wait for the end of a run, which is a success; give the states of its tasks."""
+    run = deployment.airflow.wait_for_dag_run(run)
+    failed = [task for task in deployment.tasks(run).values() if task.state == "failed"]
+    assert not failed, [deployment.airflow.log(run, task)[-2000:] for task in failed]
     return {task_id: task.state for (task_id, _), task in deployment.tasks(run).items()}
 
 
@@ -47,7 +51,7 @@ def test_life_of_a_model(deployment):
     client = MlflowClient(deployment.mlflow_uri)
     trained = deployment.airflow.trigger("train_delay", {"column": "noise"})
     answer(deployment, trained, "Approve")
-    assert deployment.airflow.wait_for_dag_run(trained).state == "success"
+    assert ended(deployment, trained)["promote"] == "success"
     assert client.get_model_version_by_alias("delay", "champion").version == "1"
     assert client.get_registered_model("delay").description == "Minutes of delay."
 
@@ -55,22 +59,20 @@ def test_life_of_a_model(deployment):
     assert (event["version"], event["previous"]) == ("1", "")
     assert deployment.xcom(predicted, "look") == "noise"
 
-    again = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("train_delay", {"column": "noise"}))
-    assert states(deployment, again)["promote"] == "skipped"
+    again = deployment.airflow.trigger("train_delay", {"column": "noise"})
+    assert ended(deployment, again)["promote"] == "skipped"
 
     better = deployment.airflow.trigger("train_delay", {"column": "x"})
     answer(deployment, better, "Reject")
-    assert deployment.airflow.wait_for_dag_run(better).state == "success"
-    assert states(deployment, better)["promote"] == "skipped"
+    assert ended(deployment, better)["promote"] == "skipped"
     assert client.get_model_version_by_alias("delay", "champion").version == "1"
 
     client.set_registered_model_alias("delay", "champion", "2")
     _, (_, event) = events_of(deployment, "predict_delay", 2)
     assert event["payload"]["version"] == "2"
 
-    worse = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("train_delay", {"column": "noise"}))
-    assert states(deployment, worse)["check_promote"] == "success"
-    assert states(deployment, worse)["promote"] == "skipped"
+    worse = ended(deployment, deployment.airflow.trigger("train_delay", {"column": "noise"}))
+    assert (worse["check_promote"], worse["promote"]) == ("success", "skipped")
     history = deployment.run_zen_command("models", "history", "delay", "--output", "json")
     assert "moved outside of airflow_zen" in history
     assert len(events_of(deployment, "predict_delay", 2)) == 2

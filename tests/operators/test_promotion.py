@@ -200,3 +200,21 @@ def test_wrong_gains_fail_when_they_are_written():
     for metric, by in (("", 0.1), ("rmse", -1), ("rmse", True), (3, 0.1)):
         with pytest.raises(StepDefinitionError, match="Better takes"):
             Better(metric, by=by)
+
+
+def test_candidate_that_mlflow_missed_is_registered_first(name, champion, server, monkeypatch):
+    """Where MLflow was away when the candidate was made, the promotion delivers that step run, and goes on."""
+
+    @ml_step(model=name)
+    def fit() -> LinearRegression:
+        return LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
+
+    def dag():
+        return pipeline(lambda: promote(name, candidate=fit(), task_id="promote"), dag_id=name)
+
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    outage = run_dag(dag())
+    assert outage.states["promote"] != "success"
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    assert run_dag(dag(), try_number=2, earlier=outage).states == {"fit": "success", "promote": "success"}
+    assert champion() == "1"
