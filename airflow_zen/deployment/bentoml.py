@@ -27,7 +27,7 @@ _MAX_REASON = 3000
 _BUILD = "airflow_zen.deployment.programs.bento_build"
 
 
-class BentoML(LocalTarget, frozen=True):
+class BentoML(LocalTarget, frozen=True, repr_omit_defaults=True):
     """Build a Bento of a model, and serve it with BentoML: `POST <endpoint>/predict` with `{"rows": [{…}, …]}`.
 
     The types of its API are those of the model's signature, its requirements the pins of the environment that served it,
