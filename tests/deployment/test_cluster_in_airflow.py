@@ -7,7 +7,8 @@ import json
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import KServe, deploy, ml_step
+from airflow_zen import Artifact, Deployment, KServe, deploy, ml_step
+from airflow_zen.deployment import promote_canary
 from tests.deployment.test_cluster import CANDIDATE, EMPTY, NAME, cluster, controller  # noqa: F401 - fixtures
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
@@ -23,6 +24,11 @@ def table() -> pd.DataFrame:
 @ml_step
 def fit(rows: pd.DataFrame) -> LinearRegression:
     return LinearRegression().fit(rows, 2 * rows["a"] + 2 * rows["b"])
+
+
+@ml_step(cache=False)
+def finish(deployment: Deployment) -> Deployment:
+    return promote_canary(deployment)
 
 
 def test_a_deployment_is_deferred_and_recorded(cluster, controller, tmp_path, monkeypatch):  # noqa: F811
@@ -55,3 +61,6 @@ def test_a_deployment_is_deferred_and_recorded(cluster, controller, tmp_path, mo
     assert list(controller.objects()) == [NAME]
     again = served(run_id="again")
     assert (again.state, again.events) == ("success", {})
+    finishing = pipeline(lambda: finish(Artifact("deployments/flight_delay").latest()), dag_id="finishing")
+    finished = run_dag(finishing, connections=connections).task("finish")
+    assert "Deployment 'flight_delay' has no canary to promote." in str(finished.error)
