@@ -66,18 +66,26 @@ class DeploymentService:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def resume(self) -> None:
-        """Serve the stored deployments again, and delete the leftovers of a killed service."""
+        """Serve again what was served, and delete what a killed service left.
+
+        A deployment that this release cannot serve is left on the disk as it is.
+        """
+        kept = set()
         for file in sorted(self.directory.glob("*.json")):
-            if re.fullmatch(NAME, file.stem):
-                self.stored[file.stem] = decode(file.read_bytes(), StoredDeployment)
-        kept = {self.directory / name / stored.folder for name, stored in self.stored.items()}
+            if re.fullmatch(NAME, name := file.stem):
+                try:
+                    stored = decode(file.read_bytes(), StoredDeployment)
+                    replica = self._new_replica(stored.spec, self.directory / name / stored.folder)
+                except (ZenError, msgspec.MsgspecError) as error:
+                    log.warning("Deployment %r cannot be served: %s", name, error)
+                    kept |= {*(self.directory / name).glob("*")}
+                    continue
+                kept.add(replica.folder)
+                self.stored[name], self.gateway.active[name] = stored, replica
+                self._spawn(self._supervise(name, replica, restart=True))
         for folder in self.directory.glob("*/*"):
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
-        for name, stored in self.stored.items():
-            replica = self._new_replica(stored.spec, self.directory / name / stored.folder)
-            self.gateway.active[name] = replica
-            self._spawn(self._supervise(name, replica, restart=True))
 
     def deploy(self, spec: ReplicaSpec, folder: str) -> Operation:
         """Begin to serve a spec whose model is in a new folder; return the operation."""

@@ -5,13 +5,20 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 from cryptography.fernet import Fernet
 from msgspec.structs import replace
 
-from airflow_zen.localstack.processes import MARK_VARIABLE
-from airflow_zen.localstack.services import service_environment, shell_environment, write_airflow_cfg
+from airflow_zen.localstack.processes import MARK_VARIABLE, start_process, stop_processes
+from airflow_zen.localstack.services import (
+    DEPLOYMENTS,
+    service_environment,
+    services_of,
+    shell_environment,
+    write_airflow_cfg,
+)
 from airflow_zen.localstack.state import Layout
 
 
@@ -113,3 +120,25 @@ def test_shell_is_the_same_twice(layout, monkeypatch):
         monkeypatch.setenv(name, value)
     assert shell_environment(layout, {}) == told
     assert told["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
+
+
+def test_deployments_are_served_again_with_the_stack(layout):
+    """A stack that has deployments starts their service, which is ready even if one cannot be served, and ends with it."""
+    assert DEPLOYMENTS not in services_of(layout)
+    layout.deployments.mkdir()
+    (layout.deployments / "service.json").write_text("{}")
+    assert DEPLOYMENTS not in services_of(layout)
+    (layout.deployments / "service.json").unlink()
+    (layout.deployments / "flight_delay.json").write_text("{}")
+    assert DEPLOYMENTS in services_of(layout)
+    process = start_process(DEPLOYMENTS.command(layout), service_environment(layout, {}), layout.log(DEPLOYMENTS.name))
+    try:
+        deadline = time.monotonic() + 60
+        while not DEPLOYMENTS.is_ready(layout, process) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert DEPLOYMENTS.is_ready(layout, process), layout.log(DEPLOYMENTS.name).read_text()
+        assert "'flight_delay' cannot be served" in layout.log(DEPLOYMENTS.name).read_text()
+    finally:
+        assert not stop_processes([process], layout.mark)
+    assert not DEPLOYMENTS.is_ready(layout, process)
+    assert (layout.deployments / "flight_delay.json").exists()
