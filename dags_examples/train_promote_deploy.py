@@ -71,8 +71,9 @@ def train_promote_deploy() -> None:
     reports = [evaluate(model, flights.test, TARGET) for model in models]
     candidate = register(models, reports)
     promoted = promote(MODEL, if_=[Better("rmse")], candidate=candidate, table=flights.test, target=TARGET)
+    table = inputs(flights.test)
     for name, target in TARGETS.items():
-        promoted >> deploy(f"{MODEL}@champion", to=target, rows=inputs(flights.test), name=f"{MODEL}-{name}")
+        promoted >> deploy(f"{MODEL}@champion", to=target, rows=table, name=f"{MODEL}-{name}")
 
 
 train_promote_deploy()

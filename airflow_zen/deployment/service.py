@@ -299,6 +299,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="default: that of the service before, or any that is free")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     with _lock_directory(arguments.directory.resolve()):
         asyncio.run(_serve(arguments.directory.resolve(), arguments.host, arguments.port))
 
