@@ -136,15 +136,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__ZEN__ENVIRONMENTS_DIR": options.environments}
-        for at, name in enumerate(options.targets):
-            row = measure(getattr(deployment, name)(), options)
-            if not at:
-                print(f"| {' | '.join(row)} |\n|{' --- |' * len(row)}")
-            print(f"| {' | '.join(row.values())} |", flush=True)
-        if address := read_address(Path(home, "zen-deployments")):
-            service = psutil.Process(address.pid)
-            service.terminate()
-            service.wait(20)
+        try:
+            for at, name in enumerate(options.targets):
+                row = measure(getattr(deployment, name)(), options)
+                if not at:
+                    print(f"| {' | '.join(row)} |\n|{' --- |' * len(row)}")
+                print(f"| {' | '.join(row.values())} |", flush=True)
+        finally:
+            if address := read_address(Path(home, "zen-deployments")):
+                service = psutil.Process(address.pid)
+                service.terminate()
+                service.wait(20)
 
 
 if __name__ == "__main__":

@@ -278,7 +278,10 @@ async def _serve(directory: Path, host: str, port: int) -> None:
     async with running_service(directory, host, port) as address:
         write_private(directory / SERVICE_FILE, encode(address))
         log.info("Deployments in %s are served at %s", directory, address.url)
-        await ended.wait()
+        # Whoever deletes the directory can no longer find the service.
+        while not ended.is_set() and (directory / SERVICE_FILE).exists():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _SECONDS_TO_END)
 
 
 def _lock_directory(directory: Path) -> IO[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections import Counter
@@ -117,6 +118,14 @@ def test_servers_end_with_a_killed_service_and_come_back_with_it(service):
     assert wait_until(lambda: service.client.describe_state("m") == "serving", 20)
     assert service.predict(deployed.predict_url).json() == {"predictions": [3.0]}
     assert len([*(service.directory / "m").iterdir()]) == 1
+
+
+def test_a_service_ends_whose_directory_is_deleted(service):
+    """A service that nobody can find any more ends, with its servers."""
+    service.deploy("m", 1.0)
+    shutil.rmtree(service.directory)
+    assert service.process.wait(20) == 0
+    assert wait_until(lambda: not service.servers(), 10)
 
 
 def test_a_deployment_goes_on_without_its_task(service):
