@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.servers.mlflow_server import mlflow_server
 
-# User code lasts longer than the look-ups that go on meanwhile, and than parameters wait to be sent.
-_WORK = 0.3
+# User code lasts longer than the look-ups that go on meanwhile.
+_WORK = 0.1
 
 
 def work(values: dict, number: int) -> dict:

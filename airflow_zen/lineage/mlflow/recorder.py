@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -56,15 +55,12 @@ log = logging.getLogger("airflow_zen.lineage")
 
 # Seconds that a step which has ended waits for MLflow to receive what its own code logged.
 _FINISH_TIMEOUT = 10.0
-# Seconds after which parameters are sent while the function runs; those of a shorter one are sent with its result.
-_PARAMETERS_DELAY = 0.2
+
 # What user code logged, in the directory of the run's journal.
 _OUTBOX = "outbox"
+
 # Seconds that a step waits for slow answers in total; the rest is sent later.
 _SLOW_RESPONSE_BUDGET = 10.0
-
-# The parent, the run's id, the tags that were sent, and the check of the parent.
-_OpenedRun = tuple[ParentRun, str, Mapping[str, str], Future[ParentRun]]
 
 
 class MlflowRecorder(LineageRecorder):
@@ -98,8 +94,7 @@ class MlflowRecorder(LineageRecorder):
         self._replay = Replay(rest, transport, self._root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._prefetches: dict[StepRunId, Future[PrefetchResult]] = {}
-        self._ending: dict[StepRunId, Event] = {}
-        self._unplanned: dict[StepRunId, _OpenedRun] = {}
+        self._unplanned: dict[StepRunId, tuple[ParentRun, str, Mapping[str, str], Future[ParentRun]]] = {}
         self._journals = RunJournals(transport, partial(_keep_outbox, self._replay), delivered=False)
         self._relays: dict[StepRunId, tuple[Relay, Any]] = {}
         self._recovery: Future[tuple[StepRunId, ...]] | None = None
@@ -128,23 +123,24 @@ class MlflowRecorder(LineageRecorder):
             sent = self._start_tags(_with_artifact_names(run), parent)
             self._unplanned[run.id] = parent, info["run_id"], sent, active
         self._recovery = self._pool.submit(self.recover_orphans)
-        relay = Relay(self.rest.server, outbox, run, info or None, respect_set_experiment=self._respect_set_experiment)
+        respect = self._respect_set_experiment
+        relay = Relay(self.rest.server, outbox, run, info or None, respect_set_experiment=respect)
         if is_planned:
             self.prepare(run)
         client = _mlflow_client()
         self._relays[run.id] = relay, client.client_state() if client else (None, None)
-        run_id, artifact_uri = info.get("run_id", ""), info.get("artifact_uri", "")
-        return OpenedRun(run_id, environment=relay.environment(), artifact_uri=artifact_uri, **urls)
+        if not info:
+            return OpenedRun(environment=relay.environment())
+        return OpenedRun(info["run_id"], environment=relay.environment(), artifact_uri=info["artifact_uri"], **urls)
 
     def prepare(self, run: StepRun) -> None:
-        """Prefetch what `finish` needs; send parameters and the cache state, except for a hit or a short run."""
+        """Send parameters and the cache state in the background, except for a hit; prefetch what `finish` needs."""
         run = self._redactor.step_run(run)
         if not run.is_hit:
             with log_errors(f"The journal of {run.id} does not have its plan"):
                 self._journals.write(run)
         if opened := self._unplanned.pop(run.id, None):
-            ending = self._ending[run.id] = Event()
-            self._prefetches[run.id] = self._pool.submit(self._prefetch, run, ending, opened)
+            self._prefetches[run.id] = self._pool.submit(self._prefetch, run, *opened)
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
         """Release a run whose code runs in another process; it stays open in MLflow."""
@@ -153,13 +149,13 @@ class MlflowRecorder(LineageRecorder):
         if run.id in self._relays:
             self._relays.pop(run.id)[0].close()
         self._journals.delete(run)
-        experiment_id = opened.environment.get("MLFLOW_EXPERIMENT_ID", "")
-        ids = {"run_id": opened.run_id, "experiment_id": experiment_id, "artifact_uri": opened.artifact_uri}
-        return ids if opened.run_id else {}
+        if not opened.run_id:
+            return {}
+        experiment_id = opened.environment["MLFLOW_EXPERIMENT_ID"]
+        return {"run_id": opened.run_id, "experiment_id": experiment_id, "artifact_uri": opened.artifact_uri}
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send artifacts, models and the end state; return whether all was delivered."""
-        self._ending.pop(run.id, Event()).set()
         run, prefetching = self._redactor.step_run(run), self._prefetches.pop(run.id, None)
         has_outbox = self._store_outbox(run, opened)
         if not opened.run_id:
@@ -172,7 +168,8 @@ class MlflowRecorder(LineageRecorder):
     def on_record_stored(self, run: StepRun) -> None:
         """Delete the run's journal, and wait for the recovery of others, at most 10 seconds."""
         self._journals.delete(run)
-        wait([self._recovery] if self._recovery else [], _FINISH_TIMEOUT)
+        if self._recovery:
+            wait([self._recovery], _FINISH_TIMEOUT)
 
     def recover_orphans(self) -> tuple[StepRunId, ...]:
         """Store the records that killed processes left on this host as undelivered; return the runs."""
@@ -235,7 +232,8 @@ class MlflowRecorder(LineageRecorder):
             self._journals.write(run)
             return self._replay.keep(run.id, Outbox(journal.directory / _OUTBOX))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
-            log.warning("What %s logged stays in %s until it can be stored: %s", run.id, journal.directory, error)
+            directory = journal.directory
+            log.warning("What the code of %s logged stays in %s until it can be stored: %s", run.id, directory, error)
             self._journals.abandon(run)
             return False
 
@@ -278,17 +276,19 @@ class MlflowRecorder(LineageRecorder):
         }
         return {key: value for key, value in tags.items() if value}
 
-    def _prefetch(self, run: StepRun, ending: Event, opened: _OpenedRun) -> PrefetchResult:
-        parent, run_id, sent, checked = opened
-        named, active = _with_artifact_names(run), checked.result()
+    def _prefetch(
+        self, run: StepRun, parent: ParentRun, run_id: str, sent: Mapping[str, str], checked: Future[ParentRun]
+    ) -> PrefetchResult:
+        named = _with_artifact_names(run)
+        tags = self._start_tags(named, parent)
+        new = {key: value for key, value in tags.items() if sent.get(key) != value}
+        is_sent = not run.is_hit and self._send_parameters(run.parameters, run_id, new)
+        active = checked.result()
         if active != parent:
             self.rest.post("runs/set-tag", {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id})
         if self._parents.take_created(active):
             self._send_parameters(run.dag_run_parameters, active.run_id, {})
-        found, tags = self._models.prefetch(named, active.experiment_id), self._start_tags(named, parent)
-        new = {key: value for key, value in tags.items() if sent.get(key) != value}
-        is_short = run.is_hit or ending.wait(_PARAMETERS_DELAY)
-        is_sent = not is_short and self._send_parameters(run.parameters, run_id, new)
+        found = self._models.prefetch(named, active.experiment_id)
         return replace(found, tags=tags if is_sent else sent, has_parameters=is_sent)
 
     def _send_parameters(self, parameters: Mapping[str, Any], run_id: str, tags: Mapping[str, str]) -> bool:
