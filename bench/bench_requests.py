@@ -1,6 +1,6 @@
 """Count the requests to S3 of a step that computes, and of one that is reused; a count is exact.
 
-The step reads a stored frame and returns another. Its requests pass a proxy before a real S3 server
+The step reads a stored frame and returns another, which has a preview. Its requests pass a proxy before a real S3 server
 (moto), which answers none before all that are sent together have come: so it counts how many are waited for one after the
 other. Each run has a stack of its own, as a task has.
 """
@@ -32,7 +32,7 @@ from tests.servers.moto import moto
 from tests.servers.waves import in_waves
 
 ROWS = {
-    "s3_requests_computed": "requests to S3 of a step that reads a frame and returns one; a preview in MLflow costs one more",
+    "s3_requests_computed": "requests to S3 of a step that reads a frame and returns one, which has a preview",
     "s3_waves_computed": "those of them that are waited for one after the other",
     "s3_requests_hit": "requests to S3 of the same step, reused",
     "s3_waves_hit": "those of them that are waited for one after the other",

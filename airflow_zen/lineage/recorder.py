@@ -55,11 +55,8 @@ class OpenedRun(msgspec.Struct, frozen=True):
 class LineageRecorder:
     """Record step runs in a lineage server. No method raises when the server is unavailable or refuses a request.
 
-    The methods here record nothing, and report that nothing is undelivered. `shows_files`: whether users see the files
-    that `attach_files` adds.
+    The methods here record nothing, and report that nothing is undelivered.
     """
-
-    shows_files = True
 
     def start(self, run: StepRun, suspended: Mapping[str, str] | None = None, *, is_planned: bool = True) -> OpenedRun:
         """Open the run before user code is called, or the run that another process has suspended.
@@ -95,8 +92,6 @@ class NullRecorder(LineageRecorder):
     `journals` keep the record of a run until it is in the store; without them the record of a killed process is lost.
     `redactor` removes secrets from it.
     """
-
-    shows_files = False
 
     def __init__(self, journals: RunJournals | None = None, redactor: Redactor = DEFAULT_REDACTOR) -> None:
         self._journals = journals

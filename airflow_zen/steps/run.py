@@ -244,12 +244,7 @@ def _begin_previews(
     result: StepResult | None = None,
     versions: Mapping[str, NextVersion] = MappingProxyType({}),
 ) -> BackgroundPreviews | None:
-    """Begin to make or find previews where they are shown; never raise.
-
-    A runtime that has no values here has stored their previews.
-    """
-    if not stack.lineage.shows_files:
-        return None
+    """Begin to make or find previews; never raise. A runtime that has no values here has stored their previews."""
     from airflow_zen.steps.materialize import BackgroundPreviews
 
     with log_errors(f"The outputs of {run.id} have no previews"):

@@ -46,7 +46,6 @@ def refuse(*_: object, **__: object) -> None:
 def test_a_full_disk_after_the_commit_is_a_warning(monkeypatch, caplog, owner, method, warning):
     """Whatever cannot be written after the outputs are stored, the task succeeds and passes them on."""
     monkeypatch.setattr(owner, method, refuse)
-    monkeypatch.setattr(NullRecorder, "shows_files", True)
     run = run_dag(pipeline(lambda: features(3)))
     assert run.states == {"features": "success"}
     assert airflow_zen.load(run.xcom("features")) == [0, 1, 2]

@@ -29,7 +29,6 @@ class ListRecorder:
     stored_runs: list = field(default_factory=list)
     resumed: list = field(default_factory=list)
     plans: list = field(default_factory=list)
-    shows_files = True
 
     def start(self, run, suspended=None, *, is_planned=True):
         self.runs.append(("start", run))
