@@ -43,12 +43,14 @@ def lose(model: ArtifactRef, lost: bool) -> None:
         shutil.rmtree(model.uri)
 
 
-def deploying(slope: float, lost: bool = False):
+def deploying(slope: float, lost: bool = False, token: str = ""):
     @dag(dag_id="d", schedule=None, start_date=datetime(2026, 1, 1))
     def d():
         table = rows()
         model = fit(table, slope)
-        lose(model, lost) >> deploy(model, to=LightServing(), rows=table, name="m", log_predictions=False)
+        lose(model, lost) >> deploy(
+            model, to=LightServing(), rows=table, name="m", token_conn_id=token, log_predictions=False
+        )
 
     return d()
 
@@ -61,13 +63,16 @@ def in_airflow(service, monkeypatch):
 
 
 def test_deployment_needs_mlflow_for_no_more_than_the_tag(in_airflow, monkeypatch, caplog):
-    """While MLflow is away, the output of a step is deployed, and the missing tag is a warning."""
+    """While MLflow is away, the output of a step is deployed, with a connection's token; the missing tag is a warning."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    run = run_dag(deploying(1.0))
+    monkeypatch.setenv("AIRFLOW_CONN_CLIENTS", '{"conn_type": "http", "password": "secret"}')
+    run = run_dag(deploying(1.0, token="clients"))
     assert run.states["deploy_m"] == "success", run.task("deploy_m").error
     assert "has no tag of its deployment in MLflow" in caplog.text
     served = load(Artifact("deployments/m").latest())
-    assert in_airflow.predict(served.predict_url).json()["predictions"] == [3.0]
+    assert in_airflow.predict(served.predict_url).status_code == 401
+    assert in_airflow.predict(served.predict_url, "secret").json()["predictions"] == [3.0]
+    assert "secret" not in caplog.text
 
 
 def test_model_that_the_store_lost_leaves_the_old_one(in_airflow):
