@@ -34,7 +34,8 @@ log = logging.getLogger("airflow_zen.deployment")
 
 _START_LIMIT = 120.0
 _POLL = 0.3
-_TIMEOUT = 60.0
+# A stop waits for the requests that are being answered, and a large model is copied.
+_TIMEOUT = 300.0
 # What belongs to the task that happens to start the service.
 _OF_THE_TASK = re.compile(r"AIRFLOW_CTX_.*|AIRFLOW_ZEN_(MLFLOW|STEP|STORAGE).*|_+AIRFLOW.*|MLFLOW_.*")
 

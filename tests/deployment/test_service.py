@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -128,10 +130,28 @@ def test_a_service_ends_whose_directory_is_deleted(service):
     assert wait_until(lambda: not service.servers(), 10)
 
 
-def test_a_deployment_goes_on_without_its_task(service):
-    """A deployment that was handed over is finished although nobody waits for it."""
-    service.client._request("PUT", "deployments/m", encode(service.spec("m", 2.0, start=0.5)))
-    assert wait_until(lambda: service.client.describe_state("m") == "serving", 20)
+WAITING_TASK = """
+import sys
+from pathlib import Path
+from airflow_zen.deployment.client import ServiceClient, decode, find_service
+from airflow_zen.deployment.replica import ReplicaSpec
+directory = Path(sys.argv[1])
+ServiceClient(directory, find_service(directory)).deploy(decode(Path(sys.argv[2]).read_bytes(), ReplicaSpec))
+"""
+
+
+def test_a_deployment_goes_on_without_its_task(service, tmp_path):
+    """A task that is killed while it waits has handed over everything: the new server takes the place of the old one."""
+    deployed, spec = service.deploy("m", 1.0), tmp_path / "spec.json"
+    spec.write_bytes(encode(service.spec("m", 2.0, start=2)))
+    task = subprocess.Popen([sys.executable, "-c", WAITING_TASK, str(service.directory), str(spec)])
+    assert wait_until(lambda: len(service.servers()) == 4, 20)
+    task.kill()
+    assert task.wait() == -9
+    shutil.rmtree(tmp_path / "models")
+    assert service.predict(deployed.predict_url).json() == {"predictions": [3.0]}
+    assert wait_until(lambda: service.predict(deployed.predict_url).json() == {"predictions": [6.0]}, 20)
+    assert wait_until(lambda: len(service.servers()) == 2, 10)
 
 
 def test_a_stopped_deployment_answers_what_it_was_asked(service):
