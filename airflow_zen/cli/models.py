@@ -36,8 +36,9 @@ def list_models(args: Any) -> None:
 def promote_model(args: Any) -> None:
     """Point an alias at a version of a model.
 
-    Who did it, when and why, and the version before are kept: see `airflow zen models history`. A model or a version that
-    does not exist is refused, and so is a promotion while the alias is moved by another process. No gates are checked.
+    Who did it, when and why, and the version before are kept: see `airflow zen models history`. A model or a version
+    that does not exist is refused, and so is a promotion while the alias is moved by another process. No gates are
+    checked.
     """
     from airflow_zen.models.model import ModelSelector
     from airflow_zen.models.promotion import Move
@@ -68,8 +69,8 @@ def promote_model(args: Any) -> None:
 def roll_back_model(args: Any) -> None:
     """Point an alias at the version that it had before the last promotion.
 
-    A second rollback goes one promotion further back. An alias that was moved by hand returns to the version of the last
-    promotion.
+    A second rollback goes one promotion further back. An alias that was moved by hand returns to the version of the
+    last promotion.
     """
     done = _open_promotions(args).roll_back(args.name, args.alias, getuser(), args.why)
     _report(args.name, args.alias, done.version, done.previous)
@@ -84,8 +85,8 @@ def roll_back_model(args: Any) -> None:
 def show_history(args: Any) -> None:
     """List the promotions and rollbacks of an alias, newest first: who, when, why, from which version, by which gates.
 
-    A promotion whose process was killed is pending until the next one. An alias that was moved in MLflow has a row of its
-    own, without a time.
+    A promotion whose process was killed is pending until the next one. An alias that was moved in MLflow has a row of
+    its own, without a time.
     """
     promotions = _open_promotions(args)
     moves, current = (

@@ -52,7 +52,8 @@ class SelectorResolver:
     def resolve(self, value: Any) -> ArtifactRef:
         """Return the ref of the selected version, which may be that of a model.
 
-        Raises `ArtifactNotFound`, `LineageNotFound` for what is not in the registry, and `SettingsError` without MLflow.
+        Raises `ArtifactNotFound`, `LineageNotFound` for what is not in the registry, and `SettingsError` without
+        MLflow.
         """
         if VersionSelector.is_wire(value):
             return self._stack.names.resolve(VersionSelector.from_wire(value))

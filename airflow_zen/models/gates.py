@@ -16,9 +16,9 @@ from airflow_zen.validation.report import Check, ValidationReport
 class Better(msgspec.Struct, frozen=True):
     """Ask that a metric of the candidate is better than that of the version that the alias has.
 
-    Both are in an `EvaluationReport` among the gates, so that they were measured on the same rows. `by` is the least gain;
-    of a loss it is the least reduction. `confident` asks it of all of the report's 95% interval. It passes
-    for the first version of an alias. Raises `StepDefinitionError` for other values.
+    Both are in an `EvaluationReport` among the gates, so that they were measured on the same rows. `by` is the least
+    gain; of a loss it is the least reduction. `confident` asks it of all of the report's 95% interval. It passes for
+    the first version of an alias. Raises `StepDefinitionError` for other values.
     """
 
     metric: str

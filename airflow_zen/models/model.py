@@ -72,8 +72,8 @@ class Model(msgspec.Struct, frozen=True):
     """Name a registered model in MLflow: what a step registers, or which version it reads.
 
     `tags` are those of each version, `description` is that of the registered model. `signature` and `input_example` say
-    whether MLflow gets the model's columns, and a few rows of them, from the inputs of the step. Raises `ModelNameError`
-    for an invalid name.
+    whether MLflow gets the model's columns, and a few rows of them, from the inputs of the step. Raises
+    `ModelNameError` for an invalid name.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Model(msgspec.Struct, frozen=True):
         return {name: value for name, value in options.items() if value} | flags
 
     def champion(self) -> Any:
-        """Select the version with the alias `champion`; typed `Any`, because the argument stands for the model itself."""
+        """Select the version with the alias `champion`; typed `Any`, as the argument stands for the model."""
         return self.alias(CHAMPION)
 
     def challenger(self) -> Any:
@@ -149,7 +149,7 @@ def as_model(value: str | Model) -> Model | None:
 
 
 def as_selector(value: Any) -> ModelSelector | None:
-    """Return the model version that an argument selects: a `Model`, or a selector on the wire; None for other values."""
+    """Return the model version that a `Model`, or a selector on the wire, selects; None for other values."""
     if isinstance(value, Model):
         return value.selector
     return ModelSelector.from_wire(value) if ModelSelector.is_wire(value) else None

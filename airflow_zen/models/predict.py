@@ -27,11 +27,11 @@ def predict_batches(
 ) -> Iterator[pd.DataFrame]:
     """Yield the predictions for each batch of a table, with its row labels, and the columns `keys` of the table.
 
-    The model gets the columns `features`, by default those of its `feature_names_in_`, else all but the keys. `method` is
-    the name of a method of the model, or a function of the model and a frame. One prediction for each row is the column
-    `prediction`; several have the names of their columns, `prediction_0`, `prediction_1`, …, or of the classes,
-    `probability_<class>`. `part` is the first row and the row after the last to predict, None for all. Raises `InputError`
-    for missing columns, and for a model that does not predict one value or row for each row.
+    The model gets the columns `features`, by default those of its `feature_names_in_`, else all but the keys. `method`
+    is the name of a method of the model, or a function of the model and a frame. One prediction for each row is the
+    column `prediction`; several have the names of their columns, `prediction_0`, `prediction_1`, …, or of the classes,
+    `probability_<class>`. `part` is the first row and the row after the last to predict, None for all. Raises
+    `InputError` for missing columns, and for a model that does not predict one value or row for each row.
     """
     import pandas as pd
 

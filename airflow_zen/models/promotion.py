@@ -30,8 +30,8 @@ log = logging.getLogger("airflow_zen.models")
 FORMAT_VERSION = 1
 PENDING, MOVED, ABANDONED = "pending", "moved", "abandoned"
 
-# A holder that was killed keeps the lock for this long. It moves the alias in the first half only: MLflow answers, or is
-# given up, before another process can hold the lock.
+# A holder that was killed keeps the lock for this long. It moves the alias in the first half only: MLflow answers, or
+# is given up, before another process can hold the lock.
 _LOCK_SECONDS = 60.0
 _WAIT_SECONDS, _POLL_SECONDS = 90.0, 1.0
 
@@ -39,11 +39,11 @@ _WAIT_SECONDS, _POLL_SECONDS = 90.0, 1.0
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     """One move of an alias, as it is kept in the artifact root.
 
-    `number` counts the moves of the alias. `version` and `previous` are version numbers; `previous` is empty for the first.
-    `digest` is that of the version's artifact. `state`: `pending` before the alias moves, then `moved`, or `abandoned` where
-    it did not move. `at` is in seconds since the epoch. `by` is who asked for it, `origin` the task instance that did it
-    (`dag/run/task/map index`, empty for a command), `why` the reason in words, `approved_by` who approved it. `rollback`:
-    whether it undid another move. `gates` are the outcomes of the gates, by their title.
+    `number` counts the moves of the alias. `version` and `previous` are version numbers; `previous` is empty for the
+    first. `digest` is that of the version's artifact. `state`: `pending` before the alias moves, then `moved`, or
+    `abandoned` where it did not move. `at` is in seconds since the epoch. `by` is who asked for it, `origin` the task
+    instance that did it (`dag/run/task/map index`, empty for a command), `why` the reason in words, `approved_by` who
+    approved it. `rollback`: whether it undid another move. `gates` are the outcomes of the gates, by their title.
     """
 
     number: int
@@ -67,7 +67,7 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, text: bytes, key: str) -> Promotion:
-        """Return the promotion of a document; raise `ArtifactRefused` for a newer format, `ArtifactCorrupt` for damage."""
+        """Return the promotion of a document. Raises `ArtifactRefused` or `ArtifactCorrupt`."""
         return decode_document(text, key, (FORMAT_VERSION,), lambda document: convert_record(document, cls))
 
 
@@ -90,8 +90,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 class Promotions:
     """Move aliases of a model registry, and keep each move under `models/` of the artifact root.
 
-    MLflow has no conditional write: a lock in the store keeps promotions of one model apart, and under it the alias is read
-    again before it moves. `clock` returns seconds since the epoch, `sleep` waits for seconds.
+    MLflow has no conditional write: a lock in the store keeps promotions of one model apart, and under it the alias is
+    read again before it moves. `clock` returns seconds since the epoch, `sleep` waits for seconds.
     """
 
     def __init__(
@@ -117,9 +117,10 @@ class Promotions:
     def promote(self, move: Move) -> tuple[Promotion, bool]:
         """Move an alias; return the promotion, and whether this task instance or command has moved it.
 
-        A task that is tried again finds the move of its earlier try, and returns it as moved. An alias that is at the version
-        already is not moved. Raises `PromotionRefused` where it no longer has the version that was compared with, or another
-        promotion of the model is running; `LineageNotFound` for a version that does not exist, `MlflowUnavailable`.
+        A task that is tried again finds the move of its earlier try, and returns it as moved. An alias that is at the
+        version already is not moved. Raises `PromotionRefused` where it no longer has the version that was compared
+        with, or another promotion of the model is running; `LineageNotFound` for a version that does not exist,
+        `MlflowUnavailable`.
         """
         validate_alias(move.alias)
         version = self.registry.get(ModelSelector(move.model, move.version))
@@ -140,7 +141,7 @@ class Promotions:
         return done, True
 
     def roll_back(self, model: str, alias: str, by: str, why: str = "") -> Promotion:
-        """Point an alias at the version that it had before the last promotion. Raises `PromotionRefused` without one."""
+        """Point an alias at the version before the last promotion. Raises `PromotionRefused` without one."""
         current, moves = self.registry.aliases(model).get(alias, ""), self.history(model, alias)
         moves = [move for move in moves if move.state != ABANDONED]
         if moves and moves[-1].version != current:

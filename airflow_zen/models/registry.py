@@ -77,7 +77,8 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
     def artifact(self, store: ArtifactStore) -> ArtifactRef:
         """Return the ref of its artifact; one request.
 
-        Raises `ArtifactNotFound` where the store does not have it, and `InputError` for a version that no step registered.
+        Raises `ArtifactNotFound` where the store does not have it, and `InputError` for a version that no step
+        registered.
         """
         prefix = artifact_prefix(self.digest)
         try:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class Artifact(DeclaredArtifact, frozen=True):
     """Name an output, and refer to it elsewhere by that name.
 
-    `-> Annotated[pd.DataFrame, Artifact("features")]` names an output; `schedule=[Artifact("features").asset]` starts
-    a DAG when its content changes; `train(Artifact("features").latest())` reads its newest version. `materializer`
-    stores this output only; on a parameter it reads what an unregistered materializer wrote. `checks=[NotNull("delay")]`
+    `-> Annotated[pd.DataFrame, Artifact("features")]` names an output; `schedule=[Artifact("features").asset]` starts a
+    DAG when its content changes; `train(Artifact("features").latest())` reads its newest version. `materializer` stores
+    this output only; on a parameter it reads what an unregistered materializer wrote. `checks=[NotNull("delay")]`
     checks the output before it becomes visible; `on_failure` and `quarantine` say what happens where they fail. Raises
     `ArtifactNameError` for an invalid name.
     """
@@ -69,12 +69,13 @@ class Model(DeclaredModel, frozen=True):
 
     `@ml_step(model=Model("flight_delay", tags={"team": "ops"}))` registers what the step returns, one version for each
     content, with the alias `challenger`. `Model("flight_delay@champion")`, or `Model("flight_delay").champion()`, is an
-    argument that stands for the model itself, and in `model: Annotated[Any, Model("flight_delay@champion")]` the default
-    of a parameter. `schedule=[Model("flight_delay@champion").asset]` starts a DAG when a promotion moves the alias.
+    argument that stands for the model itself, and in `model: Annotated[Any, Model("flight_delay@champion")]` the
+    default of a parameter. `schedule=[Model("flight_delay@champion").asset]` starts a DAG when a promotion moves the
+    alias.
 
     `tags` are those of each version, `description` is that of the registered model. `signature` and `input_example` say
-    whether MLflow gets the model's columns, and a few rows of them, from the inputs of the step. Raises `ModelNameError`
-    for an invalid name.
+    whether MLflow gets the model's columns, and a few rows of them, from the inputs of the step. Raises
+    `ModelNameError` for an invalid name.
     """
 
     @property
@@ -95,15 +96,15 @@ class Model(DeclaredModel, frozen=True):
     def watched(self, stack: str = "", poll_interval: float = 60.0) -> BaseAsset:
         """Return what starts a DAG whenever the alias moves: a promotion, or somebody in MLflow's page or by a command.
 
-        The latter has an asset of its own, which Airflow's triggerer watches, every `poll_interval` seconds: the same number
-        in every DAG.
+        The latter has an asset of its own, which Airflow's triggerer watches, every `poll_interval` seconds: the same
+        number in every DAG.
         """
         from airflow.sdk import Asset
 
         from airflow_zen.sensors.model_version import watcher_of
 
         asset = self.asset_in(stack)
-        # The asset itself is an outlet too, and Airflow forgets the watchers of an asset that any DAG declares without them.
+        # The asset is an outlet too, and Airflow forgets the watchers of one that any DAG declares without them.
         watchers = [watcher_of(self, stack, poll_interval)]
         return asset | Asset(name=f"{asset.name}/by_hand", uri=f"{asset.uri}/by_hand", watchers=watchers)
 
@@ -123,7 +124,7 @@ def with_default_models(function: Callable[..., Any], args: Any, kwargs: Mapping
 
 
 def load_keyword_arguments(value: Any) -> Any:
-    """Return what one task of `expand_kwargs` has as arguments: the dict in an artifact, of whichever stack, or `value`.
+    """Return what one task of `expand_kwargs` has as arguments: the dict in an artifact, or `value`.
 
     Raises `InputError` for an artifact of another type.
     """

@@ -28,12 +28,12 @@ _PREDICT_VERSION = 1
 class BatchPredictOperator(MLStepOperator):
     """Predict a table batch by batch, and return the predictions as a table with the labels of its rows.
 
-    `predictor`: the output of a step, a version of a registered model such as `"flight_delay@champion"`, or of an artifact.
-    `table`: the table, of which one batch is in memory at a time. `keys`: columns of the table that the predictions have,
-    too. `features`: the columns that the model gets; by default those that it names. `method`: the name of a method of the
-    model, or a function of the model and a frame. `batch_rows`: the rows that the model gets at a time. `part`, `parts`:
-    which of how many parts of the table is predicted. Other options are those of `MLStepOperator`. Raises
-    `StepDefinitionError` or `ModelNameError` for what cannot predict or be predicted.
+    `predictor`: the output of a step, a version of a registered model such as `"flight_delay@champion"`, or of an
+    artifact. `table`: the table, of which one batch is in memory at a time. `keys`: columns of the table that the
+    predictions have, too. `features`: the columns that the model gets; by default those that it names. `method`: the
+    name of a method of the model, or a function of the model and a frame. `batch_rows`: the rows that the model gets at
+    a time. `part`, `parts`: which of how many parts of the table is predicted. Other options are those of
+    `MLStepOperator`. Raises `StepDefinitionError` or `ModelNameError` for what cannot predict or be predicted.
     """
 
     custom_operator_name = "predict"
@@ -99,9 +99,9 @@ def predict(
 ) -> Any:
     """Add a step to the DAG that predicts a table with a model; return the predictions, for other steps.
 
-    The arguments are those of `BatchPredictOperator`. With `parts`, or where `table` is the output of a mapped step or a list
-    of artifacts, mapped tasks predict the parts in parallel, and one more makes one table of theirs. `task_id` is by default
-    `predict_` with the name of the task, or of the artifact, that predicts.
+    The arguments are those of `BatchPredictOperator`. With `parts`, or where `table` is the output of a mapped step or
+    a list of artifacts, mapped tasks predict the parts in parallel, and one more makes one table of theirs. `task_id`
+    is by default `predict_` with the name of the task, or of the artifact, that predicts.
     """
     predictor = predictor_of(model)
     name = task_id or unique_task_id("predict", predictor, "model", options)
@@ -120,7 +120,7 @@ def predict(
 
 
 def predictor_of(model: Any) -> Any:
-    """Return a model as an argument; raise `StepDefinitionError` for what is no artifact, `ModelNameError` for no version."""
+    """Return a model as an argument. Raises `StepDefinitionError` or `ModelNameError` for other values."""
     if isinstance(model, str):
         return ModelSelector.parse(model).to_wire()
     if selector := as_selector(model):

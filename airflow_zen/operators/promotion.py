@@ -43,11 +43,11 @@ class PromoteModelOperator(ReportOperator):
     """Move an alias of a registered model to a version that passes the gates, and return the report as an artifact.
 
     `name`: the registered model. `to`: the alias. `if_`: the gates, which are reports of `evaluate` and `validate`, and
-    `Better`s. `candidate`: the model to promote, the output of a step or a selector; by default the challenger. `why`: the
-    reason, which is kept. `approval`: what an `ApprovalOperator` returned. `moves`: False only checks the gates. `on_failure`
-    is that of `ValidateOperator`, for a promotion that is refused; by default it skips the tasks downstream. The event of
-    the alias's asset is only emitted if the alias has moved. Other options are those of `MLStepOperator`. Raises
-    `StepDefinitionError` or `ModelNameError` for what cannot be promoted.
+    `Better`s. `candidate`: the model to promote, the output of a step or a selector; by default the challenger. `why`:
+    the reason, which is kept. `approval`: what an `ApprovalOperator` returned. `moves`: False only checks the gates.
+    `on_failure` is that of `ValidateOperator`, for a promotion that is refused; by default it skips the tasks
+    downstream. The event of the alias's asset is only emitted if the alias has moved. Other options are those of
+    `MLStepOperator`. Raises `StepDefinitionError` or `ModelNameError` for what cannot be promoted.
     """
 
     custom_operator_name = "promote"
@@ -119,9 +119,10 @@ def promote(
 ) -> Any:
     """Add a step to the DAG that promotes a model where the gates pass; return its report, for other steps.
 
-    The arguments are those of `PromoteModelOperator`. `table` and `target` add a step that evaluates the candidate on a table,
-    with the present version of the alias as its baseline. `approval`: whether a person must approve in Airflow what passed
-    the gates, or options of Airflow's `ApprovalOperator`. `task_id` is by default `promote_` with the names of model and alias.
+    The arguments are those of `PromoteModelOperator`. `table` and `target` add a step that evaluates the candidate on a
+    table, with the present version of the alias as its baseline. `approval`: whether a person must approve in Airflow
+    what passed the gates, or options of Airflow's `ApprovalOperator`. `task_id` is by default `promote_` with the names
+    of model and alias.
     """
     name, task_id = validate_model_name(name), task_id or f"promote_{name}_{to}".replace(" ", "_")
     given: dict[str, Any] = {key: options[key] for key in ("dag", "task_group") if key in options}
@@ -178,7 +179,8 @@ def promote_candidate(
 ) -> ValidationReport:
     """Return the report of the gates, and move the alias if all of them passed.
 
-    `current` is the artifact of the version `previous` that the alias has, where it is known. `approval` is the answer of a person.
+    `current` is the artifact of the version `previous` that the alias has, where it is known. `approval` is the answer
+    of a person.
     """
     version = promotions.registry.find_content(name, candidate.digest)
     if version is None:
@@ -216,7 +218,7 @@ def promote_candidate(
 
 
 def candidate_of(name: str, to: str, candidate: Any) -> Any:
-    """Return the candidate as an argument, by default the challenger; raise `StepDefinitionError` for what is no artifact."""
+    """Return the candidate as an argument, by default the challenger. Raises `StepDefinitionError`."""
     validate_model_name(name)
     if candidate is None:
         if validate_alias(to) == CHALLENGER:

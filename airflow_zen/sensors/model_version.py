@@ -27,10 +27,10 @@ POLL_SECONDS = 60.0
 class ModelVersionSensor(BaseSensorOperator):
     """Wait for a version of a registered model, and return a selector of exactly that version for other steps.
 
-    `model`: `"flight_delay@champion"` or `"flight_delay/latest"`, as text, `Model` or selector. It is there when the alias is
-    set; with `after` when it is at another version than that, with `version` when it is at that one. Promotions by hand in
-    MLflow's page count, too. `deferrable` waits in the triggerer. While MLflow is unavailable the sensor goes on waiting.
-    Raises `ModelNameError` for what selects no version.
+    `model`: `"flight_delay@champion"` or `"flight_delay/latest"`, as text, `Model` or selector. It is there when the
+    alias is set; with `after` when it is at another version than that, with `version` when it is at that one.
+    Promotions by hand in MLflow's page count, too. `deferrable` waits in the triggerer. While MLflow is unavailable the
+    sensor goes on waiting. Raises `ModelNameError` for what selects no version.
     """
 
     template_fields: Sequence[str] = ("model", "after", "version")
@@ -93,9 +93,9 @@ class ModelVersionSensor(BaseSensorOperator):
 class ModelVersionTrigger(BaseEventTrigger):
     """Wait until a version is there; as the trigger of an asset's watcher, emit an event whenever an alias has moved.
 
-    `model` selects the version as text, and `after` and `version` are those of the sensor. With `watch` the last version is
-    remembered in the artifact root, so that no move is lost while no triggerer runs. Moves by `promote(…)` have their own
-    event already, and get none here.
+    `model` selects the version as text, and `after` and `version` are those of the sensor. With `watch` the last
+    version is remembered in the artifact root, so that no move is lost while no triggerer runs. Moves by `promote(…)`
+    have their own event already, and get none here.
     """
 
     def __init__(

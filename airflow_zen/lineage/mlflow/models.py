@@ -96,8 +96,8 @@ class LoggedModels:
     ) -> str:
         """Attach the model of an output to the run, created where MLflow has none of it; return its id, empty for none.
 
-        A step that returns the model of another step, or the content of a version, has no model of its own: the page of the
-        version shows what it was trained with.
+        A step that returns the model of another step, or the content of a version, has no model of its own: the page of
+        the version shows what it was trained with.
         """
         digest, source = run.outputs[output].digest, ""
         version = next(iter(versions_of_content(self.rest, run.model, digest)), None) if run.model else None
@@ -119,7 +119,7 @@ class LoggedModels:
     def log_model(
         self, run: StepRun, output: str, experiment_id: str, run_id: str, resume: bool = False
     ) -> tuple[str, str]:
-        """Create a logged model of an output with its files; return its id, and the address of files that stay elsewhere."""
+        """Create a logged model of an output with its files; return its id, and the address of files elsewhere."""
         ref = run.outputs[output]
         found = []
         if resume:

@@ -44,8 +44,8 @@ def versions_of_content(rest: MlflowRest, name: str, digest: str) -> list[Mappin
 def register(rest: MlflowRest, run: StepRun, logged: Mapping[str, Any], source: str) -> Mapping[str, Any]:
     """Create the version of a logged model that `run.model` does not have yet, and return it.
 
-    logged: the logged model's `model_id`, `source_run_id` and `tags`. Processes that register one content at the same time
-    all create a version, and each deletes its own if it is not the first.
+    logged: the logged model's `model_id`, `source_run_id` and `tags`. Processes that register one content at the same
+    time all create a version, and each deletes its own if it is not the first.
     """
     tags = {tag["key"]: tag["value"] for tag in logged.get("tags", [])}
     made = {key: tags[key] for each in _MAKER_TAGS if (key := f"zen.{each}") in tags}
@@ -67,7 +67,7 @@ def register(rest: MlflowRest, run: StepRun, logged: Mapping[str, Any], source: 
 
 
 def point_challenger(rest: MlflowRest, name: str, number: str, *, forward_only: bool) -> None:
-    """Point the alias `challenger` at a version; with `forward_only`, of a run that ended long ago, not at an older one."""
+    """Point the alias `challenger` at a version; with `forward_only` only at a newer one than it has."""
     current = _challenger(rest, name)
     if current != number and not (forward_only and int(current or 0) > int(number)):
         rest.post("registered-models/alias", {"name": name, "alias": CHALLENGER, "version": number})
