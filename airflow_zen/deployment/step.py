@@ -18,7 +18,7 @@ from airflow_zen.artifacts.ref import missing_error
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, Target
 from airflow_zen.deployment.protocols import Rows, plain_predictions
 from airflow_zen.errors import ArtifactNotFound, DeploymentFailed, SettingsError, log_errors
-from airflow_zen.lineage.mlflow.models import column_schema, completed_files, tensor_schema
+from airflow_zen.lineage.mlflow.models import ANY_OUTPUT, column_schema, completed_files, tensor_schema
 from airflow_zen.model_files import MLMODEL_FILE
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def predict_in_process(directory: Path, rows: Any) -> Any:
 
 def add_output_schema(directory: Path, predicted: Any) -> None:
     """Write what the model predicts into a signature that does not say it: MLServer loads no model with such a one."""
-    mlmodel = directory / MLMODEL_FILE
+    mlmodel, unknown = directory / MLMODEL_FILE, rf"(?m)^  outputs: (?:null|'{re.escape(ANY_OUTPUT)}')$"
     outputs = json.dumps(_output_schema(predicted)).replace("'", "''")
-    text = re.sub(r"(?m)^  outputs: null$", lambda _: f"  outputs: '{outputs}'", mlmodel.read_text(encoding="utf-8"))
+    text = re.sub(unknown, lambda _: f"  outputs: '{outputs}'", mlmodel.read_text(encoding="utf-8"))
     mlmodel.write_text(text, encoding="utf-8")
 
 

@@ -21,6 +21,7 @@ from airflow_zen.deployment.client import start_service
 from airflow_zen.deployment.prediction_log import Prediction, PredictionLog
 from airflow_zen.deployment.step import add_output_schema
 from airflow_zen.errors import DeploymentFailed, StoreUnavailable
+from airflow_zen.lineage.mlflow.models import ANY_OUTPUT
 from airflow_zen.transports import open_transport
 from tests.deployment.conftest import wait_until
 from tests.deployment.light_target import LightServing
@@ -149,16 +150,16 @@ def test_predictions_that_a_store_refuses_are_counted():
 def test_signature_says_what_the_model_predicts(tmp_path):
     """A signature without outputs gets them: numbers as tensors, tables as columns, texts; one that has them stays."""
     mlmodel = tmp_path / "MLmodel"
-    written = "signature:\n  inputs: '[]'\n  outputs: null\n  params: null\n"
     for predicted, expected in [
         (np.array([[1.5]]), '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 1]}}]'),
         (pd.Series([1], dtype="Int64"), '[{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]'),
         (pd.DataFrame({"a": [1.5]}), '[{"type": "double", "name": "a", "required": true}]'),
         (["yes"], '[{"type": "string", "required": true}]'),
     ]:
-        mlmodel.write_text(written)
-        add_output_schema(tmp_path, predicted)
-        assert f"  outputs: '{expected}'\n" in mlmodel.read_text()
+        for unknown in ("null", f"'{ANY_OUTPUT}'"):
+            mlmodel.write_text(f"signature:\n  inputs: '[]'\n  outputs: {unknown}\n  params: null\n")
+            add_output_schema(tmp_path, predicted)
+            assert f"  outputs: '{expected}'\n" in mlmodel.read_text()
     before = mlmodel.read_text()
     add_output_schema(tmp_path, ["no"])
     assert mlmodel.read_text() == before

@@ -32,6 +32,8 @@ log = logging.getLogger("airflow_zen.lineage")
 
 _EXAMPLE_FILE, _SERVING_FILE = "input_example.json", "serving_input_example.json"
 _OWN_SIGNATURE = r"(?m)^signature:"
+# The schema that MLflow itself writes for outputs that it cannot infer. MLServer loads no model without a schema.
+ANY_OUTPUT = '[{"type": "any", "required": true}]'
 _INVALID_NAME_CHARACTERS = r"[/:.%\"']"
 _READY = "LOGGED_MODEL_READY"
 _MAX_LOOKUPS = 100
@@ -247,7 +249,7 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
         taken = [*map(tensor_schema, described.get("inputs", [described]))]
         example, served, info = described.get("rows"), {"inputs": described.get("rows")}, {"type": "ndarray"}
     inputs = json.dumps(taken, ensure_ascii=False).replace("'", "''")
-    text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: null\n  params: null\n"
+    text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: '{ANY_OUTPUT}'\n  params: null\n"
     if not described.get("rows"):
         return {MLMODEL_FILE: text}
     info |= {"artifact_path": _EXAMPLE_FILE, "serving_input_path": _SERVING_FILE}

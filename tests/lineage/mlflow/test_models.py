@@ -12,6 +12,7 @@ import pytest
 import sklearn
 import xgboost
 from mlflow.models.utils import load_serving_example
+from mlflow.types.schema import AnyType, ColSpec, Schema
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sklearn.linear_model import LinearRegression
 
@@ -122,6 +123,8 @@ def test_a_version_has_a_signature_and_an_example(client, record_step, step, mod
         ("when", "DataType.datetime"),
         ("kind", "Any"),
     ]
+    # MLServer loads no model whose signature has no outputs.
+    assert info.signature.outputs == Schema([ColSpec(AnyType())])
     loaded = mlflow.pyfunc.load_model(f"models:/{dag_id}/1")
     example = loaded.input_example
     assert [*example.columns] == [column["name"] for column in COLUMNS]
@@ -146,6 +149,7 @@ def test_a_signature_of_an_array(client, record_step, step, model, tracking, dag
     record_step(step(model=dag_id, model_inputs=described), outputs={"output": model})
     info = mlflow.models.get_model_info(f"models:/{dag_id}/1")
     (taken,) = info.signature.inputs.inputs
+    assert info.signature.outputs == Schema([ColSpec(AnyType())])
     assert (taken.type, taken.shape) == (np.dtype("float64"), (-1, 1))
     loaded = mlflow.pyfunc.load_model(f"models:/{dag_id}/1")
     np.testing.assert_array_equal(loaded.input_example, [[1.5], [2.0]])
