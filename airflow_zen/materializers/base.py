@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _ENCODING = re.compile(r"[^@\s]+@[0-9]+")
 
+T = TypeVar("T")
+
 
 class SavedBatches(msgspec.Struct, frozen=True):
     """The result of `save_batches`: the materializer that loads it, the type of the loaded value, and its summary."""
@@ -30,6 +33,39 @@ class SavedBatches(msgspec.Struct, frozen=True):
     materializer: Materializer
     type: type
     summary: Mapping[str, Any]
+
+
+class StoredBatches(Iterator[T], Generic[T]):
+    """Iterate over the batches of a stored table, from the first one or from that of a given row.
+
+    `starts`: the number of the first row of each batch. `read` iterates over the batches from one on, by its position.
+    """
+
+    def __init__(self, starts: Sequence[int], read: Callable[[int], Iterator[T]]) -> None:
+        self._starts = starts
+        self._read = read
+        self._batches: Iterator[T] | None = None
+
+    def __next__(self) -> T:
+        """Return the next batch; nothing is read before the first call."""
+        if self._batches is None:
+            self._batches = self._read(0)
+        return next(self._batches)
+
+    def skip_to(self, row: int) -> int:
+        """Continue with the batch that has a row, without reading those before; return the number of its first row."""
+        at = max(0, bisect_right(self._starts, row) - 1)
+        self._batches = self._read(at)
+        return self._starts[at]
+
+    def transform(self, function: Callable[[Iterator[T], int], Iterator[Any]]) -> StoredBatches[Any]:
+        """Return batches that `function` makes of these, and of the number of the first row."""
+        return StoredBatches(self._starts, lambda at: function(self._read(at), self._starts[at]))
+
+
+def transform_batches(batches: Iterator[Any], function: Callable[[Iterator[Any], int], Iterator[Any]]) -> Iterator[Any]:
+    """Return what `StoredBatches.transform` does, for any iterator over batches."""
+    return batches.transform(function) if isinstance(batches, StoredBatches) else function(batches, 0)
 
 
 class SavedValue(msgspec.Struct, frozen=True):

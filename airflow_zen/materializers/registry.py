@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import is_dataclass
 from errno import EINVAL
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from io import IOBase
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,7 @@ from airflow_zen.materializers.base import (
     entry_name,
     installed_version,
     load_entry,
+    transform_batches,
 )
 from airflow_zen.materializers.project_code import project_code
 from airflow_zen.type_names import StandIn, base_names, named_definitions, record_definition, type_name
@@ -103,9 +104,10 @@ class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read the part of an artifact that a view requests, through the materializer of its class."""
         materializer = self.for_encoding(encoding, view.cls)
-        with _read_errors(materializer, encoding, view, source):
+        errors = partial(_read_errors, materializer, encoding, view, source)
+        with errors():
             found = materializer.load_view(source, encoding, view)
-        return _guard_batches(found, materializer, encoding, view, source) if view.batches else found
+        return transform_batches(found, lambda parts, _: _guard_batches(parts, errors)) if view.batches else found
 
     def is_partial_view(self, encoding: str, view: View) -> bool:
         """Whether a view is less than the whole value at once; `Iterable[T]` of a value that is no table is not."""
@@ -393,8 +395,6 @@ def _read_errors(
         ) from error
 
 
-def _guard_batches(
-    batches: Iterator[Any], materializer: Materializer, encoding: str, view: View, source: ArtifactReader
-) -> Iterator[Any]:
-    with _read_errors(materializer, encoding, view, source):
+def _guard_batches(batches: Iterator[Any], errors: Callable[[], AbstractContextManager[None]]) -> Iterator[Any]:
+    with errors():
         yield from batches

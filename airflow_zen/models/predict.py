@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import InputError
+from airflow_zen.materializers.base import StoredBatches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,8 @@ def predict_batches(
 
     (begin, end), first, count = part or (0, None), None, 0
     for frame in _slices(table, begin, end, batch_rows):
-        first = frame if first is None else first
+        # A slice would keep the memory of the whole batch.
+        first = frame.iloc[:0].copy() if first is None else first
         if len(frame):
             count += len(frame)
             yield predict_frame(model, frame, keys, features, method)
@@ -46,7 +48,7 @@ def predict_batches(
             raise InputError(
                 "The table has no batch, so that its columns are not known. Return an empty table with columns."
             )
-        yield first[list(keys)].iloc[:0].assign(**{PREDICTION: pd.Series(dtype="float64")})
+        yield first[list(keys)].assign(**{PREDICTION: pd.Series(dtype="float64")})
 
 
 def concatenate(parts: list[Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
@@ -77,8 +79,11 @@ def predict_frame(
 
 
 def _slices(table: Iterator[pd.DataFrame], begin: int, end: int | None, size: int) -> Iterator[pd.DataFrame]:
-    """Yield the rows from `begin` to `end` in frames of at most `size` rows; an empty frame where there are none."""
-    at = 0
+    """Yield the rows from `begin` to `end` in frames of at most `size` rows; an empty frame where there are none.
+
+    Batches before `begin` are not read where the table can leave them out.
+    """
+    at = table.skip_to(begin) if isinstance(table, StoredBatches) else 0
     for frame in table:
         start, stop = max(begin - at, 0), len(frame) if end is None else min(end - at, len(frame))
         for low in range(start, max(stop, start), size):
@@ -86,6 +91,8 @@ def _slices(table: Iterator[pd.DataFrame], begin: int, end: int | None, size: in
         if start >= stop:
             yield frame.iloc[:0]
         at += len(frame)
+        # The next batch takes the memory of this one.
+        del frame
         if end is not None and at >= end:
             return
 

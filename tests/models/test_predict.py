@@ -1,18 +1,26 @@
 """Promises of `airflow_zen.models.predict`: what a model predicts for a table, batch by batch."""
 
+import tracemalloc
+from collections.abc import Iterator
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from airflow_zen.errors import InputError
+from airflow_zen.materializers.arrow import parquet_writer
 from airflow_zen.models.predict import predict_batches, predict_frame
+from tests.materializers.views.loading import open_stack
 
 FRAME = pd.DataFrame({"flight": [f"f{at}" for at in range(10)], "x": np.arange(10.0), "y": np.arange(10.0)[::-1]})
 LINE = LinearRegression().fit(FRAME[["x"]], 2 * FRAME["x"])
+SUM = SimpleNamespace(predict=lambda frame: frame.sum(axis="columns"))
 
 
 @pytest.mark.parametrize("sizes", [(10,), (3, 4, 3), (1, 0, 9)])
@@ -51,6 +59,53 @@ def test_a_part_does_not_read_what_follows_it():
 
     assert len(next(predict_batches(LINE, batches(), part=(0, 10)))) == 10
     assert sum(map(len, predict_batches(LINE, batches(), part=(0, 10)))) == 10
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Open a stored table of 40 row groups, pandas' or Arrow's; note each row group that is read."""
+    monkeypatch.setattr(parquet_writer, "MAX_ROW_GROUP_SIZE", 1024)
+    rows, read = 40 * 1024, []
+    wide = pd.DataFrame({f"x{at}": np.arange(rows, dtype=float) for at in range(8)})
+    stack = open_stack(str(tmp_path / "root"), {})
+    original = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, group, **options: read.append(group) or original(self, group, **options),
+    )
+
+    def open_table(library):
+        ref = stack.save(wide if library == "pandas" else pa.Table.from_pandas(wide)).ref
+        return stack.load(ref, tmp_path / "into", Iterator[pd.DataFrame])
+
+    return open_table, wide, read
+
+
+@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+def test_parts_divide_the_reading(groups, library):
+    """A part reads the row groups of its rows, and no others; its rows keep their numbers."""
+    open_table, wide, read = groups
+    found = []
+    for part in pairwise([0, 10_000, 20_000, 30_000, len(wide)]):
+        read.clear()
+        found += predict_batches(SUM, open_table(library), part=part)
+        assert read == [*range(part[0] // 1024, -(-part[1] // 1024))]
+    assert_frame_equal(pd.concat(found), wide.sum(axis=1).to_frame("prediction"), check_index_type=False)
+
+
+@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+def test_one_batch_is_in_memory(groups, library):
+    """However large a table is, predicting it needs the memory of a few of its row groups."""
+    open_table, wide, _ = groups
+    table = open_table(library)
+    tracemalloc.start()
+    before = pa.total_allocated_bytes()
+    batches = predict_batches(SUM, table, batch_rows=256)
+    peaks = [tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - before for _ in batches]
+    tracemalloc.stop()
+    assert len(peaks) == 160
+    assert max(peaks) < wide.memory_usage(index=False).sum() / 8
 
 
 def test_forms_of_predictions():

@@ -23,7 +23,7 @@ from airflow_zen.materializers.arrow.parquet_writer import (
     write_parquet,
 )
 from airflow_zen.materializers.arrow.statistics import summarize_schema
-from airflow_zen.materializers.base import Materializer, SavedBatches
+from airflow_zen.materializers.base import Materializer, SavedBatches, transform_batches
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.diff import RowDiff
@@ -125,7 +125,7 @@ def _apply_view(table: Any, kind: str, view: View) -> Any:
     if not view.batches and kind != "RecordBatchReader":
         read = pop_metadata(table.read(view.columns))[0]
         return to_record_batch(read) if kind == "RecordBatch" else read
-    parts: Iterator[Any] = (pop_metadata(part)[0] for part in table.batches(view.columns))
+    parts = transform_batches(table.batches(view.columns), lambda found, _: (pop_metadata(part)[0] for part in found))
     if kind == "RecordBatchReader":
         # Their schema is not the one that was written: dictionaries may differ, and the labels of a frame are columns.
         first, parts = peek_batch(map(to_record_batch, parts))

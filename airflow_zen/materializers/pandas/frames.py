@@ -26,7 +26,7 @@ from airflow_zen.materializers.arrow.parquet_writer import (
 )
 from airflow_zen.materializers.arrow.statistics import summarize_table
 from airflow_zen.materializers.arrow.tables import check_same_schema, columns_with_nulls, peek_batch
-from airflow_zen.materializers.base import Materializer, SavedBatches
+from airflow_zen.materializers.base import Materializer, SavedBatches, transform_batches
 from airflow_zen.materializers.pandas.columns import (
     are_valid_column_names,
     buffer_for,
@@ -242,16 +242,21 @@ def load_pandas_view(materializer: Materializer, source: ArtifactReader, encodin
     if encoding != materializer.encoding:
         tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
         nulls = columns_with_nulls(source, encoding)
-        return _apply_view((arrow_to_pandas(part, nulls, at) for at, part in _with_offsets(tables)), view)
+        frames = transform_batches(
+            tables, lambda parts, first: (arrow_to_pandas(part, nulls, at) for at, part in _with_offsets(parts, first))
+        )
+        return _apply_view(frames, view)
     stored = ParquetTable.open(source)
     directory = source.directory() if '"part"' in stored.zen_metadata else None
     metadata: PandasMetadata = decode_typed_json(materializer, stored.zen_metadata or "{}", directory)
     names, labels = _select_columns(stored, metadata, view)
     schema = pa.schema(map(stored.schema.field, names)) if names else stored.schema
     if view.batches:
-        return (
-            FrameBuilder(schema, len(table), metadata).add([RowGroup(0, table)]).build_value(labels, at)
-            for at, table in _with_offsets(stored.batches(names))
+        return stored.batches(names).transform(
+            lambda parts, first: (
+                FrameBuilder(schema, len(table), metadata).add([RowGroup(0, table)]).build_value(labels, at)
+                for at, table in _with_offsets(parts, first)
+            )
         )
     builder = FrameBuilder(schema, stored.num_rows, metadata)
     return _apply_view([builder.add(stored.read_into(builder.targets, names)).build_value(labels)], view)

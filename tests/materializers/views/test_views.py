@@ -252,6 +252,10 @@ def test_remote_tables_are_read_in_part(remote, monkeypatch):
     fetched.clear()
     next(parts)
     assert sum(fetched) < ref.size * 0.75
+    fetched.clear()
+    last = parts.skip_to(ROWS - 1)
+    pd.testing.assert_frame_equal(next(parts), wide().iloc[last:])
+    assert sum(fetched) < ref.size * (1 - last / ROWS) * 1.1
     plan = load(remote, remote.save(pl.from_pandas(wide())).ref, pl.LazyFrame)
     assert plan.select(pl.col("a").sum()).collect().item() == pytest.approx(wide()["a"].sum())
 
