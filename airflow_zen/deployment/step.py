@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -19,6 +20,7 @@ from airflow_zen.deployment.base import Deployment, DeploymentRequest, Target
 from airflow_zen.deployment.protocols import Rows, plain_predictions
 from airflow_zen.errors import ArtifactNotFound, DeploymentFailed, SettingsError, log_errors
 from airflow_zen.lineage.mlflow.models import ANY_OUTPUT, column_schema, completed_files, tensor_schema
+from airflow_zen.lineage.mlflow.offline import mlflow_environment
 from airflow_zen.model_files import MLMODEL_FILE
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: Deploymen
     request = _make_request(ref, options)
     if current := target.find_current(request):
         log.info("Version %s of %r is served already by %s: nothing to do.", current.version, current.model, target)
+        # An earlier try may have been killed before it set the tag.
+        _tag_version(current, options)
         return current
     with stack.scratch_directory() as scratch:
         head = rows if rows is None else _head(rows)
@@ -138,7 +142,7 @@ def _make_request(ref: ArtifactRef, options: DeploymentOptions) -> DeploymentReq
         directory=Path(),
         stack=options.stack,
         owner=options.owner,
-        token=_read_token(options.token_conn_id),
+        token=read_token(options.token_conn_id),
         log_predictions=options.log_predictions,
         paths=tuple(dict.fromkeys(_project_paths(ref))),
     )
@@ -189,7 +193,8 @@ def _project_paths(ref: ArtifactRef) -> Iterator[str]:
                 yield str(Path(file).resolve().parents[module.__name__.count(".") + (Path(file).stem == "__init__")])
 
 
-def _read_token(conn_id: str) -> str:
+def read_token(conn_id: str) -> str:
+    """Return the password of a connection; empty without one. Raises `SettingsError` if there is no password."""
     if not conn_id:
         return ""
     from airflow.sdk import BaseHook
@@ -197,23 +202,31 @@ def _read_token(conn_id: str) -> str:
     try:
         token = BaseHook.get_connection(conn_id).password
     except Exception as error:
-        raise SettingsError(
-            f"deploy(token_conn_id={conn_id!r}) names a connection that cannot be read: {error}"
-        ) from error
+        raise SettingsError(f"token_conn_id={conn_id!r} names a connection that cannot be read: {error}") from error
     if not token:
         raise SettingsError(f"Connection {conn_id!r} has no password: set it to the token that clients send.")
     return str(token)
 
 
 def _tag_version(deployed: Deployment, options: DeploymentOptions) -> None:
-    """Set the endpoint as a tag of the model's version in MLflow; errors are only logged."""
+    """Set the endpoint as a tag of the model's version in MLflow; while MLflow is away, with the step's lineage later.
+
+    Where the task did not look up the version, it is found by its content. Errors are only logged.
+    """
     from airflow_zen.config.registry import open_registry
     from airflow_zen.config.settings import Settings, tracking_server
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
 
     settings = Settings.read(options.stack)
-    if tracking_server(settings) is None:
+    if (server := tracking_server(settings)) is None:
         return
     with log_errors(f"Model {deployed.model!r} has no tag of its deployment in MLflow"):
-        registry = open_registry(settings)
-        if version := registry.find_content(deployed.model, deployed.digest):
-            registry.set_tag(version, f"zen.deployment.{deployed.name}", deployed.endpoint)
+        number = options.version
+        if not number and (found := open_registry(settings).find_content(deployed.model, deployed.digest)):
+            number = found.number
+        if number:
+            tag = {"key": f"zen.deployment.{deployed.name}", "value": deployed.endpoint}
+            relay = mlflow_environment().get("MLFLOW_TRACKING_URI", server.uri)
+            MlflowRest(dataclasses.replace(server, uri=relay)).post(
+                "model-versions/set-tag", {"name": deployed.model, "version": number, **tag}
+            )

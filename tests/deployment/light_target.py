@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow_zen import deployment
+from airflow_zen.deployment import service
 from airflow_zen.deployment.base import LocalTarget, Server, ServerPlace
 from airflow_zen.deployment.protocols import Rows, encode_invocation
-from airflow_zen.deployment.service import main
+from airflow_zen.deployment.service import DeploymentService
+from airflow_zen.deployment.state import StoredDeployment
+
+KILL_AFTER_WRITE = "kill-after-write"
 
 SERVER = """
 import json, pathlib, sys, time
@@ -69,7 +75,18 @@ class LightServing(LocalTarget, frozen=True):
 
 deployment._MODULES["LightServing"] = __name__
 
+
+class KilledService(DeploymentService):
+    """A service that is killed between the write of a deployment and the move of its requests, if a file asks for it."""
+
+    def _store(self, name: str, stored: StoredDeployment) -> None:
+        super()._store(name, stored)
+        if (self.directory / KILL_AFTER_WRITE).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
     # The service decodes the target by the module's own name.
     deployment._MODULES["LightServing"] = "tests.deployment.light_target"
-    sys.exit(main())
+    service.DeploymentService = KilledService
+    sys.exit(service.main())

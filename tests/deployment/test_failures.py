@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import mlflow
 import numpy as np
 import pandas as pd
 import psutil
@@ -16,16 +19,19 @@ from airflow.sdk import dag
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import Artifact, ArtifactRef, deploy, load, ml_step
+from airflow_zen.config.settings import open_stack
 from airflow_zen.deployment import prediction_log
 from airflow_zen.deployment.client import start_service
 from airflow_zen.deployment.prediction_log import Prediction, PredictionLog
 from airflow_zen.deployment.step import add_output_schema
 from airflow_zen.errors import DeploymentFailed, StoreUnavailable
 from airflow_zen.lineage.mlflow.models import ANY_OUTPUT
+from airflow_zen.lineage.mlflow.sync import sync_pending
 from airflow_zen.transports import open_transport
 from tests.deployment.conftest import wait_until
-from tests.deployment.light_target import LightServing
+from tests.deployment.light_target import KILL_AFTER_WRITE, LightServing
 from tests.harness import run_dag
+from tests.servers.flaky import Failure, FlakyProxy
 
 
 @ml_step
@@ -76,6 +82,45 @@ def test_deployment_needs_mlflow_for_no_more_than_the_tag(in_airflow, monkeypatc
     assert "secret" not in caplog.text
 
 
+class TagOutage(FlakyProxy):
+    """A proxy of MLflow that goes down with the first tag of a deployment."""
+
+    tagged = False
+
+    def fate(self, request: str) -> Failure | None:
+        if "model-versions/set-tag" in request and not self.tagged:
+            self.tagged = self.down = True
+        return super().fate(request)
+
+
+@pytest.mark.server
+def test_tag_is_sent_when_mlflow_is_back(in_airflow, server, monkeypatch):
+    """If MLflow goes away while a version is deployed, the version gets its tag with the lineage of the step, later."""
+    name = f"sum_{uuid.uuid4().hex[:8]}"
+
+    @ml_step(model=name)
+    def register(table: pd.DataFrame) -> LinearRegression:
+        return LinearRegression().fit(table, table.sum(axis=1))
+
+    @dag(dag_id=name, schedule=None, start_date=datetime(2026, 1, 1))
+    def deployed():
+        table = rows()
+        register(table) >> deploy(f"{name}@challenger", to=LightServing(), rows=table, log_predictions=False)
+
+    with TagOutage(server.port) as proxy:
+        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", proxy.uri)
+        run = run_dag(deployed())
+        assert run.states[f"deploy_{name}"] == "success", run.task(f"deploy_{name}").error
+        assert proxy.tagged
+        version = lambda: mlflow.MlflowClient(server.uri).get_model_version(name, "1")  # noqa: E731
+        assert f"zen.deployment.{name}" not in version().tags
+        proxy.heal()
+        stack = open_stack()
+        sync_pending(stack.lineage, stack.records, stack.clock)
+        endpoint = load(Artifact(f"deployments/{name}").latest()).endpoint
+        assert version().tags[f"zen.deployment.{name}"] == endpoint
+
+
 def test_model_that_the_store_lost_leaves_the_old_one(in_airflow):
     """A model whose files are gone from the store fails the task with what to do, and the old server goes on."""
     run_dag(deploying(1.0), run_id="r1")
@@ -97,6 +142,23 @@ def test_task_whose_service_is_killed_fails_and_its_next_try_deploys(service):
             waiting.result()
     service.start()
     assert service.deploy("m", 2.0).version == "2.0"
+
+
+def test_service_that_is_killed_before_requests_move_serves_the_new_version(service):
+    """What was written down is served at the next start, also if the service was killed before it moved the requests."""
+    first = service.deploy("m", 1.0)
+    (service.directory / KILL_AFTER_WRITE).touch()
+    with pytest.raises(DeploymentFailed, match="The deployment service does not answer"):
+        service.deploy("m", 2.0)
+    assert service.process.wait(10) == -signal.SIGKILL
+    assert wait_until(lambda: not service.servers(), 10)
+    (service.directory / KILL_AFTER_WRITE).unlink()
+    service.start()
+    assert wait_until(lambda: service.client.describe_state("m") == "serving", 20)
+    assert service.predict(first.predict_url).json() == {"predictions": [6.0]}
+    assert len([*(service.directory / "m").iterdir()]) == 1
+    assert service.deploy("m", 2.0).version == "2.0"
+    assert len(service.servers()) == 2
 
 
 def test_service_is_started_once(tmp_path):
