@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -200,6 +201,11 @@ class LocalTarget(Target, frozen=True):
 def _service() -> ServiceClient:
     client: ServiceClient = import_module(_CLIENT).ServiceClient.configured()
     return client
+
+
+def log_token(token: str) -> str:
+    """Return the token of a logger's URL, which is derived from that of a deployment's clients, and does not reveal it."""
+    return hmac.new(token.encode(), b"prediction log", sha256).hexdigest() if token else ""
 
 
 Send = Callable[[str, Mapping[str, Any]], Any]

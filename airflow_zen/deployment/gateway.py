@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -44,11 +44,15 @@ _KEEP_ALIVE = 2.0
 
 
 class Gateway:
-    """Route requests by the first part of their path: `/<deployment>/…`, `/log/<model>`; `active` are the servers."""
+    """Route requests by the first part of their path: `/<deployment>/…`, `/log/<model>`; `active` are the servers.
 
-    def __init__(self, predictions: PredictionLog) -> None:
+    log_tokens: the tokens of which one must be sent to `/log/<model>`; None if none is needed.
+    """
+
+    def __init__(self, predictions: PredictionLog, log_tokens: Sequence[str] | None = None) -> None:
         self.active: dict[str, Replica] = {}
         self.predictions = predictions
+        self._log_tokens = log_tokens
         self._session: aiohttp.ClientSession | None = None
         self._events: dict[str, tuple[float, bytes]] = {}
 
@@ -134,8 +138,12 @@ class Gateway:
     async def _take_event(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Log what KServe's or Seldon's logger sends: a request and its answer as CloudEvents with one id.
 
-        The address is `/log/<model>`, with `version`, `deployment` and `stack` as its query where they are known.
+        The address is `/log/<model>`, with `version`, `deployment` and `stack` as its query where they are known, and `token`.
         """
+        if not self._may_log(request.query.get("token", "")):
+            return error_answer(
+                401, "The URL of a logger needs ?token=…; see docs/deployment.md, 'The prediction log'."
+            )
         event, kind = request.headers.get("ce-id", ""), request.headers.get("ce-type", "")
         if not event or not kind.endswith(("request", "response")):
             return error_answer(400, f"A CloudEvent has ce-id, and a ce-type of a request or response, got {kind!r}.")
@@ -152,6 +160,10 @@ class Gateway:
             found = Prediction(model, version, name, at, now - at, asked, body)
             self.predictions.add(query.get("stack", ""), found)
         return web.Response(status=202)
+
+    def _may_log(self, token: str) -> bool:
+        wanted = self._log_tokens
+        return wanted is None or any(hmac.compare_digest(token.encode(), each.encode()) for each in wanted)
 
 
 def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -37,7 +37,8 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     In the cluster that `kubernetes` names it is a `Model` of Seldon Core 2, which is reached by `ingress`, by default the
     service `seldon-mesh` of the namespace; with `core=1` a `SeldonDeployment` of Seldon Core 1. `server_name`, `memory`: of
     a `Model`. `logger`: the URL that Core 1 sends requests and answers to, such as
-    `<gateway>/log/{model}?version={version}&deployment={deployment}` of the deployment service, with these names in it;
+    `<gateway>/log/{model}?version={version}&deployment={deployment}&token={token}` of the deployment service, with
+    these names in it;
     Core 2 has none. The other options are those of `ClusterTarget`.
 
     https://docs.seldon.ai/seldon-core-2

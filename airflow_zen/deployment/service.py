@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ import msgspec
 import psutil
 from aiohttp import web
 
-from airflow_zen.deployment.base import Deployment
+from airflow_zen.deployment.base import Deployment, log_token
 from airflow_zen.deployment.control import Control
 from airflow_zen.deployment.gateway import Gateway
 from airflow_zen.deployment.prediction_log import PredictionLog
@@ -44,6 +44,7 @@ from airflow_zen.deployment.state import (
     read_address,
     write_private,
 )
+from airflow_zen.deployment.step import read_token
 from airflow_zen.errors import DeploymentFailed, ZenError
 from airflow_zen.transports.base import Transport
 
@@ -52,6 +53,7 @@ log = logging.getLogger("airflow_zen.deployment")
 _MAX_OPERATIONS = 200
 _MAX_BACKOFF = 60
 _SECONDS_TO_END = 3.0
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class DeploymentService:
@@ -230,8 +232,7 @@ def _without_rows(spec: ReplicaSpec) -> ReplicaSpec:
 
 
 def _open_transport(stack: str) -> Transport:
-    """Open the artifact root of a stack, as commands of Airflow do."""
-    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    """Open the artifact root of a stack."""
     from airflow_zen.config.settings import Settings, storage_options
     from airflow_zen.transports import open_transport
 
@@ -240,10 +241,12 @@ def _open_transport(stack: str) -> Transport:
 
 
 @contextlib.asynccontextmanager
-async def running_service(directory: Path, host: str, port: int) -> AsyncIterator[ServiceAddress]:
-    """Run a service during the block."""
+async def running_service(
+    directory: Path, host: str, port: int, log_tokens: Sequence[str] | None
+) -> AsyncIterator[ServiceAddress]:
+    """Run a service during the block; `log_tokens` as for `Gateway`."""
     predictions, listener = PredictionLog(_open_transport), _listener(host, port)
-    gateway, token = Gateway(predictions), secrets.token_urlsafe(32)
+    gateway, token = Gateway(predictions, log_tokens), secrets.token_urlsafe(32)
     service = DeploymentService(directory, f"http://127.0.0.1:{listener.getsockname()[1]}", gateway)
     handler = web.ServerRunner(web.Server(Control(service, token).handle, access_log=None))
     await service.resume()
@@ -269,13 +272,13 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _serve(directory: Path, host: str, port: int) -> None:
+async def _serve(directory: Path, host: str, port: int, log_tokens: Sequence[str] | None) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     before = read_address(directory)
     port = port or (int(before.url.rpartition(":")[2]) if before else 0)
-    async with running_service(directory, host, port) as address:
+    async with running_service(directory, host, port, log_tokens) as address:
         write_private(directory / SERVICE_FILE, encode(address))
         log.info("Deployments in %s are served at %s", directory, address.url)
         # Whoever deletes the directory can no longer find the service.
@@ -294,17 +297,34 @@ def _lock_directory(directory: Path) -> IO[str]:
     return lock
 
 
+def find_log_tokens(host: str, conn_ids: Sequence[str]) -> list[str] | None:
+    """Return the tokens of which `/log/<model>` needs one, for connections; None on the loopback interface without any."""
+    tokens = [log_token(read_token(conn_id)) for conn_id in conn_ids]
+    return tokens if tokens or host not in _LOOPBACK else None
+
+
 def main() -> None:
     """Serve the deployments of a directory until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m airflow_zen.deployment.service", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--host", default="127.0.0.1", help="the interface to listen on (default: the loopback one)")
     parser.add_argument("--port", type=int, default=0, help="default: that of the service before, or any that is free")
+    parser.add_argument(
+        "--token-conn-id",
+        action="append",
+        default=[],
+        help="a connection that deployments name as token_conn_id: their loggers may then send to /log/<model>, which needs "
+        "a token with this option, and on another interface than the loopback one (repeatable)",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    with _lock_directory(arguments.directory.resolve()):
-        asyncio.run(_serve(arguments.directory.resolve(), arguments.host, arguments.port))
+    # It reads connections as commands of Airflow do.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    log_tokens = find_log_tokens(arguments.host, arguments.token_conn_id)
+    directory = arguments.directory.resolve()
+    with _lock_directory(directory):
+        asyncio.run(_serve(directory, arguments.host, arguments.port, log_tokens))
 
 
 if __name__ == "__main__":

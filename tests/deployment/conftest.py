@@ -26,9 +26,9 @@ class RunningService:
         self.directory, self._models = directory, models
         self.start()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start the process, and wait until it answers."""
-        command = [sys.executable, "-m", "tests.deployment.light_target", str(self.directory)]
+        command = [sys.executable, "-m", "tests.deployment.light_target", str(self.directory), *options]
         self.directory.mkdir(exist_ok=True)
         with (self.directory / "service.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -289,12 +289,16 @@ def test_options_of_a_cluster_need_one():
 
 def test_a_logger_is_told_what_answered():
     """The URL of the prediction log has the version; the requests of a smoke test are not logged."""
-    target = KServe(kubernetes="cluster", logger="http://gateway/log/{model}?version={version}", min_replicas=2)
-    source = ModelSource("s3://a", "account", names={"model": "flight delay", "version": "7", "deployment": "d"})
+    target = KServe(
+        kubernetes="cluster", logger="http://gateway/log/{model}?version={version}&token={token}", min_replicas=2
+    )
+    source = ModelSource("s3://a", "account", names={"model": "flight delay", "version": "7", "token": "t"})
     predictor = target.body("a", source)["spec"]["predictor"]
-    assert predictor["logger"] == {"mode": "all", "url": "http://gateway/log/flight%20delay?version=7"}
+    assert predictor["logger"] == {"mode": "all", "url": "http://gateway/log/flight%20delay?version=7&token=t"}
     assert (predictor["minReplicas"], predictor["serviceAccountName"]) == (2, "account")
     assert "logger" not in target.body("a", ModelSource("s3://a"))["spec"]["predictor"]
+    with pytest.raises(DeploymentFailed, match="set token_conn_id"):
+        target.body("a", ModelSource("s3://a", names={"model": "m", "version": "7", "token": ""}))
 
 
 @pytest.mark.parametrize(

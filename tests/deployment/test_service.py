@@ -15,8 +15,10 @@ import httpx
 import pytest
 
 from airflow_zen.config.settings import Settings, open_stack
+from airflow_zen.deployment.base import log_token
 from airflow_zen.deployment.client import encode
 from airflow_zen.deployment.prediction_log import prediction_parts, read_predictions
+from airflow_zen.deployment.service import find_log_tokens
 from airflow_zen.errors import DeploymentFailed
 from tests.deployment.conftest import wait_until
 
@@ -178,16 +180,37 @@ def test_tokens_are_required_where_they_are_set(service):
     assert "secret" not in (service.directory / "m.json").read_text()
 
 
+def send_events(url: str) -> list[int]:
+    """Send a request and its answer as KServe's logger does; return the status of each."""
+    events = [("request", {"instances": [{"a": 5, "b": 6}]}), ("response", {"predictions": [11.0]})]
+    headers = [{"ce-id": "1", "ce-type": f"org.kubeflow.serving.inference.{kind}"} for kind, _ in events]
+    bodies = [body for _, body in events]
+    return [
+        httpx.post(url, json=body, headers=each, trust_env=False).status_code
+        for each, body in zip(headers, bodies, strict=True)
+    ]
+
+
+def test_loggers_need_a_token(service, monkeypatch):
+    """With a connection, and beyond the loopback interface, only those that have its token write into the log."""
+    monkeypatch.setenv("AIRFLOW_CONN_CLIENTS", '{"conn_type": "http", "password": "secret"}')
+    service.end()
+    service.start("--token-conn-id", "clients")
+    url = f"{service.client._address.url}/log/m_model?version=7&token="
+    assert send_events(url) == send_events(f"{url}secret") == [401, 401]
+    assert send_events(f"{url}{log_token('secret')}") == [202, 202]
+    assert service.client.flush() == {"written": 1, "dropped": 0}
+    assert find_log_tokens("127.0.0.1", []) is None
+    assert find_log_tokens("0.0.0.0", []) == []
+
+
 def test_predictions_are_logged_with_version_and_latency(service):
     """Inputs, predictions, version and latency are rows of a table in the store, also of what a logger URL got."""
     deployed = service.deploy("m", 1.0, logged=True, seconds=0.05)
     for _ in range(3):
         service.predict(deployed.predict_url)
     log_url = f"{deployed.endpoint.rpartition('/')[0]}/log/m_model?version=7&deployment=remote"
-    events = [("request", {"instances": [{"a": 5, "b": 6}]}), ("response", {"predictions": [11.0]})]
-    for kind, body in events:
-        headers = {"ce-id": "1", "ce-type": f"org.kubeflow.serving.inference.{kind}"}
-        assert httpx.post(log_url, json=body, headers=headers, trust_env=False).status_code == 202
+    assert send_events(log_url) == [202, 202]
     assert service.client.flush() == {"written": 4, "dropped": 0}
 
     transport = open_stack(Settings.read(), lineage=False).store.transport

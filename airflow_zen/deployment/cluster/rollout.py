@@ -12,7 +12,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import conf
 from msgspec.structs import replace
 
-from airflow_zen.deployment.base import Deployment, DeploymentRequest, post_json, smoke_test
+from airflow_zen.deployment.base import Deployment, DeploymentRequest, log_token, post_json, smoke_test
 from airflow_zen.deployment.cluster.objects import ClusterUnavailable, Objects
 from airflow_zen.deployment.cluster.target import CANDIDATE, ClusterTarget, ModelSource, failure_of, object_name
 from airflow_zen.errors import DeploymentFailed, StepDeferred, log_errors
@@ -240,6 +240,7 @@ class Rollout:
         if not (account or secret or target.artifact_root) and (found := target.store_secret(options)):
             account = secret = self._objects.apply_access(self._name, found)
         names = {"model": request.model, "version": request.version, "deployment": request.name}
+        names["token"] = log_token(request.token)
         return ModelSource(target.storage_uri(uri, options), account, secret, names)
 
     def _describe(self, served: Served, found: Mapping[str, Any]) -> Deployment:

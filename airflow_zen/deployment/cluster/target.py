@@ -51,7 +51,7 @@ class Progress(msgspec.Struct, frozen=True):
 class ModelSource(msgspec.Struct, frozen=True):
     """The access of the cluster to a model: the address, a service account, a secret.
 
-    `names` are the `model`, `version` and `deployment` that a logger's URL may name; without them nothing is logged.
+    `names` are the `model`, `version`, `deployment` and `token` that a logger's URL may name; without them nothing is logged.
     """
 
     storage_uri: str
@@ -63,6 +63,10 @@ class ModelSource(msgspec.Struct, frozen=True):
         """Return what sends all requests and answers to a URL; None where nothing is logged."""
         if not (url and self.names):
             return None
+        if "{token}" in url and not self.names.get("token"):
+            raise DeploymentFailed(
+                f"The {{token}} in logger={url!r} is derived from that of clients: set token_conn_id."
+            )
         for name, value in self.names.items():
             url = url.replace(f"{{{name}}}", quote(value))
         return {"mode": "all", "url": url}
