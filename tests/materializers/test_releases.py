@@ -38,15 +38,6 @@ def test_frame_of_pandas_2_is_read_by_this_pandas() -> None:
     assert_same(expected, default_registry().load(PANDAS_2_3, "pandas.parquet@1"))
 
 
-def test_frame_with_objects_as_labels_is_written_as_by_pandas_2(tmp_path: Path) -> None:
-    """A frame whose column labels are objects is the same file in this pandas and in pandas 2.3, where they always are."""
-    labels = pd.Index(["a", "b"], dtype=object)
-    frame = pd.DataFrame({"a": [1, 2], "b": [0.5, None]}).set_axis(labels, axis=1)
-    default_registry().save(frame, tmp_path)
-    assert (tmp_path / "table.parquet").read_bytes() == (PANDAS_2_3 / "labels" / "table.parquet").read_bytes()
-    assert default_registry().load(PANDAS_2_3 / "labels", "pandas.parquet@1").columns.dtype == object
-
-
 @pytest.mark.ml
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("torch") is None, reason="installs releases of libraries: make test-ml")

@@ -127,8 +127,8 @@ def test_each_public_name(run_small):
     """Every public name can be imported without Airflow, but for those that define tasks."""
     run = run_small(_HEADER + _EACH)
     assert set(run.states.values()) == {"success"}, run.tasks[-1].error
-    modules = {name: module for name, module in airflow_zen._MODULES.items() if name != "Artifact"}
-    of_airflow = ("airflow_zen.operators.", "airflow_zen.decorators.")
+    modules = {name: module for name, module in airflow_zen._MODULES.items() if name not in ("Artifact", "Model")}
+    of_airflow = ("airflow_zen.operators.", "airflow_zen.decorators.", "airflow_zen.sensors.")
     expected = sorted(f"{name}: airflow" for name, module in modules.items() if module.startswith(of_airflow))
     assert load(run.xcom("each")) == expected
     assert {"MLStepOperator: airflow", "ml_step: airflow"} <= set(expected)

@@ -61,16 +61,11 @@ def values_of(labels: Any) -> Any:
 
 
 def has_usual_dtype(columns: pd.Index) -> bool:
-    """Whether the column labels can be restored from their names alone, in any release of pandas.
-
-    Before pandas 3 they cannot: its labels are objects, and pandas 3 makes others of the names.
-    """
+    """Whether the column labels are those that this release of pandas makes of their names."""
     if type(columns) is not pd.Index or columns.name is not None or not len(columns):
         return False
     usual = _dtype_of_text()
-    return isinstance(usual, pd.StringDtype) and bool(
-        columns.dtype == usual and getattr(columns.dtype, "storage", "") == usual.storage
-    )
+    return bool(columns.dtype == usual and getattr(columns.dtype, "storage", "") == getattr(usual, "storage", ""))
 
 
 @cache
