@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import InputError
+from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.materializers.base import StoredBatches
+from airflow_zen.model_files import MLMODEL_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from airflow_zen.artifacts.ref import ArtifactRef
 
     PredictMethod = str | Callable[[Any, pd.DataFrame], Any]
 
@@ -51,6 +57,27 @@ def predict_batches(
         yield first[list(keys)].assign(**{PREDICTION: pd.Series(dtype="float64")})
 
 
+def predict_flavor(
+    model: Path,
+    table: Iterator[pd.DataFrame],
+    keys: Sequence[str] = (),
+    features: Sequence[str] | None = None,
+    batch_rows: int = BATCH_ROWS,
+    part: tuple[int, int] | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Yield what MLflow's `pyfunc` flavor of a model predicts; `model` is its MLflow Model directory.
+
+    The other arguments are those of `predict_batches`. Raises `InputError` for a model without that flavor.
+    """
+    return predict_batches(_load_flavor(model), table, keys, features, batch_rows=batch_rows, part=part)
+
+
+def needs_flavor(ref: ArtifactRef) -> bool:
+    """Whether a model is an MLflow Model whose own class does not predict a frame: XGBoost's booster, ONNX, any flavor."""
+    is_booster = ref.encoding.startswith("xgboost.") and ref.type.endswith(".Booster")
+    return is_mlflow_model(ref) and (is_booster or ref.encoding.startswith(("onnx.", "directory.")))
+
+
 def concatenate(parts: list[Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
     """Yield the batches of several tables as those of one."""
     for part in parts:
@@ -76,6 +103,23 @@ def predict_frame(
     if clash := [name for name in columns.columns if name in kept.columns]:
         raise InputError(f"keys={list(keys)!r} has {clash[0]!r}, which is a column of the predictions. Rename the key.")
     return pd.concat([kept, columns], axis="columns") if keys else columns
+
+
+def _load_flavor(directory: Path) -> Any:
+    if "python_function:" not in (directory / MLMODEL_FILE).read_text(encoding="utf-8"):
+        raise InputError(
+            "This MLflow Model has no flavor python_function, with which MLflow predicts. Write method=function, with a "
+            "function of the model and a frame of pandas."
+        )
+    import mlflow.pyfunc
+
+    model: Any = mlflow.pyfunc.load_model(str(directory))
+    # MLflow itself takes the columns of a signature.
+    with suppress(NotImplementedError):
+        raw = model.get_raw_model()
+        known = (getattr(raw, name, None) for name in ("feature_names_in_", "feature_names"))
+        model.feature_names_in_ = next((names for names in known if names is not None), None)
+    return model
 
 
 def _slices(table: Iterator[pd.DataFrame], begin: int, end: int | None, size: int) -> Iterator[pd.DataFrame]:
@@ -129,6 +173,8 @@ def _columns(model: Any, method: PredictMethod, found: Any, rows: int) -> pd.Dat
 
     if isinstance(found, pd.DataFrame):
         columns = found.copy()
+        if isinstance(found.columns, pd.RangeIndex):
+            columns.columns = pd.Index(_numbered(found.shape[1]))
     elif isinstance(found, pd.Series):
         columns = found.to_frame(PREDICTION)
     else:
@@ -148,4 +194,8 @@ def _names(model: Any, method: PredictMethod, count: int) -> list[str]:
     classes = getattr(model, "classes_", None)
     if method == "predict_proba" and classes is not None and len(classes) == count:
         return [f"probability_{label}" for label in classes]
-    return [f"{PREDICTION}_{at}" for at in range(count)]
+    return _numbered(count)
+
+
+def _numbered(count: int) -> list[str]:
+    return [PREDICTION] if count == 1 else [f"{PREDICTION}_{at}" for at in range(count)]

@@ -19,7 +19,6 @@ from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.operators.artifact import Artifact
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.validation import is_artifact, unique_task_id
-from airflow_zen.stack import Stack
 
 DEPLOYMENTS = "deployments"
 """The prefix of the names of deployments' artifacts."""
@@ -60,14 +59,13 @@ class DeployModelOperator(MLStepOperator):
         arguments |= {"stack_name": "", "token_conn_id": token_conn_id, "log_predictions": log_predictions}
         super().__init__(python_callable=_deploying(name), op_kwargs=arguments, **{"cache": False, **options})
 
-    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+    def look_up_arguments(self, selectors: SelectorResolver) -> None:
         """Look up the model, and the number of its version."""
-        found, selectors = dict(self.op_kwargs), SelectorResolver(settings, stack)
-        found |= {"stack_name": settings.stack, "model_name": self.deployment}
+        found = {**self.op_kwargs, "stack_name": selectors.settings.stack, "model_name": self.deployment}
         if selector := as_selector(found["model"]):
             version = selectors.registry.get(selector)
             found |= {"model_name": version.name, "version": version.number}
-            found["model"] = selectors.artifact_of(version, selector).to_wire()
+            found["model"] = selectors.artifact_of(version, selector, "model").to_wire()
         self.op_kwargs = found
 
     def execute(self, context: Any) -> Any:
@@ -120,7 +118,7 @@ class ReadPredictionsOperator(MLStepOperator):
         arguments = {"model": model_name, "since": since, "until": until, "stack_name": "", "parts": ""}
         super().__init__(python_callable=read_logged_predictions, op_kwargs=arguments, **options)
 
-    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+    def look_up_arguments(self, selectors: SelectorResolver) -> None:
         """Look up which parts there are: their hash is in the cache key."""
         from airflow_zen.deployment.client import ServiceClient
         from airflow_zen.deployment.prediction_log import prediction_parts
@@ -128,14 +126,14 @@ class ReadPredictionsOperator(MLStepOperator):
         found = dict(self.op_kwargs)
         with log_errors("The latest predictions may be missing"):
             ServiceClient.configured().flush()
-        parts = prediction_parts(stack.store.transport, found["model"], found["since"], found["until"])
+        parts = prediction_parts(selectors.stack.store.transport, found["model"], found["since"], found["until"])
         if not parts:
             raise ArtifactNotFound(
                 f"No predictions of model {found['model']!r} are logged from {found['since'] or 'the start'!r} to "
                 f"{found['until'] or 'now'!r}. Deploy it with log_predictions=True, and send a request."
             )
         digest = sha256("\n".join(parts).encode()).hexdigest()[:16]
-        self.op_kwargs = found | {"stack_name": settings.stack, "parts": f"{len(parts)} parts, {digest}"}
+        self.op_kwargs = found | {"stack_name": selectors.settings.stack, "parts": f"{len(parts)} parts, {digest}"}
 
 
 def predictions(model: str, *, since: str = "", until: str = "", task_id: str = "", **options: Any) -> Any:

@@ -8,12 +8,10 @@ from typing import Any
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.config.registry import SelectorResolver
-from airflow_zen.config.settings import Settings
 from airflow_zen.errors import ArtifactNotFound, ModelNameError, StepDefinitionError
 from airflow_zen.materializers.base import installed_version
 from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.operators.validation import ReportOperator, check_sample, is_artifact, short_text, unique_task_id
-from airflow_zen.stack import Stack
 from airflow_zen.validation.evaluation import BASELINE_DIGEST, MODEL_DIGEST, RESAMPLES, SAMPLE, evaluate_model
 from airflow_zen.validation.evaluation_checks import as_thresholds
 
@@ -86,14 +84,13 @@ class EvaluateOperator(ReportOperator):
         versions = {name: installed_version(name) for name in ("scikit-learn", "shap")}
         return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
-    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+    def look_up_arguments(self, selectors: SelectorResolver) -> None:
         """Look up the model and the baseline, their digests, and the size of the model."""
         baseline, found = self.op_kwargs.get("baseline"), dict(self.op_kwargs)
-        selectors = SelectorResolver(settings, stack)
         if selectors.is_selector(baseline):
             found["baseline"], found["baseline_name"] = _find_baseline(baseline, selectors)
         if selectors.is_selector(found["model"]):
-            found["model"] = selectors.resolve(found["model"]).to_wire()
+            found["model"] = selectors.resolve(found["model"], "model").to_wire()
         refs = {key: value for key in ("model", "baseline") if ArtifactRef.is_wire(value := found[key])}
         if found.get("max_bytes") is not None and "model" in refs:
             found["model_bytes"] = refs["model"]["size"]
@@ -116,7 +113,7 @@ def evaluate(model: Any, table: Any, target: str, *, task_id: str = "", **option
 def _find_baseline(baseline: Any, selectors: SelectorResolver) -> tuple[Any, str]:
     """Return the baseline as a ref in its wire form, None where it does not exist yet; and its name."""
     if selector := as_selector(baseline):
-        ref = selectors.find(baseline)
+        ref = selectors.find(baseline, "baseline")
         return ref and ref.to_wire(), f"model {str(selector)!r}"
     version = VersionSelector.from_wire(baseline)
     name = f"artifact {version.name!r}, version {version.version!r}"

@@ -54,8 +54,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     with raise_on_sigterm(operator.on_kill):
         settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
-        step = resolve_step(operator, context, settings)
-        arguments = bind_arguments(operator, step, context, settings, stack)
+        step, arguments = resolve_step(operator, context, settings, stack)
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
         run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
@@ -105,10 +104,16 @@ def _run_or_defer(step: Step, arguments: Arguments, stack: Stack, run: StepRun, 
             step.runtime.discard(run.id, stack)
 
 
-def resolve_step(operator: MLStepOperator, context: Any, settings: Settings) -> Step:
-    """Return the operator's step with the settings of the deployment and of the DAG run."""
+def resolve_step(operator: MLStepOperator, context: Any, settings: Settings, stack: Stack) -> tuple[Step, Arguments]:
+    """Return the operator's step with the settings of the deployment and of the DAG run, and its arguments.
+
+    Requested versions of named artifacts and of registered models are looked up here.
+    """
+    selectors = SelectorResolver(settings, stack)
+    operator.look_up_arguments(selectors)
     runtime = resolve_runtime(context["dag_run"].conf, operator.runtime, settings)
-    return replace(operator.step.with_cache_defaults(settings.cache_defaults), runtime=runtime)
+    step = replace(operator.step.with_cache_defaults(settings.cache_defaults), runtime=runtime)
+    return step, _bind_arguments(operator, step, context, selectors)
 
 
 def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
@@ -122,18 +127,14 @@ def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
     return wires if step.outputs.is_multiple else next(iter(wires.values()), None)
 
 
-def bind_arguments(operator: MLStepOperator, step: Step, context: Any, settings: Settings, stack: Stack) -> Arguments:
-    """Bind the rendered arguments, as their declared types, and the names that the function takes from Airflow's context.
-
-    Requested versions of named artifacts and of registered models are looked up here.
-    """
-    operator.look_up_arguments(settings, stack)
+def _bind_arguments(operator: MLStepOperator, step: Step, context: Any, selectors: SelectorResolver) -> Arguments:
+    """Bind the rendered arguments, as their declared types, and the names that the function takes from Airflow's context."""
     given = frozenset(operator.op_kwargs)
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
     kwargs = operator.determine_kwargs(context)
-    from_context, selectors = frozenset(kwargs) - given, SelectorResolver(settings, stack)
+    from_context = frozenset(kwargs) - given
     bound = Arguments.bind(step.function, operator.op_args, kwargs, from_context, selectors, step.parameter_type)
-    return replace(bound, task_context=context)
+    return replace(bound, task_context=context, selected=selectors.selected)
 
 
 def step_run_id(ti: Any) -> StepRunId:

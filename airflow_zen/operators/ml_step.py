@@ -25,9 +25,8 @@ from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 if TYPE_CHECKING:
     from airflow.sdk.types import Operator
 
-    from airflow_zen.config.settings import Settings
+    from airflow_zen.config.registry import SelectorResolver
     from airflow_zen.runs.step_run import StepRun
-    from airflow_zen.stack import Stack
 
 
 OPTION_TYPES: dict[str, tuple[type, ...]] = {
@@ -139,7 +138,7 @@ class MLStepOperator(PythonOperator):
                 if isinstance(value, XComArg) and any(operator is self for operator, _ in value.iter_references()):
                     raise StepDefinitionError(_describe_mapping_over_one_artifact(self, other, name))
 
-    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+    def look_up_arguments(self, selectors: SelectorResolver) -> None:
         """Replace those of `op_kwargs` that are looked up before the step runs, such as a model by its alias."""
 
     def on_computed(self, run: StepRun, context: Any, *, stack_overridden: bool) -> None:

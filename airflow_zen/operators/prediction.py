@@ -9,16 +9,14 @@ from airflow.sdk.definitions.xcom_arg import XComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.models.model import ModelSelector, as_selector
-from airflow_zen.models.predict import BATCH_ROWS, concatenate, predict_batches
+from airflow_zen.models.predict import BATCH_ROWS, concatenate, needs_flavor, predict_batches, predict_flavor
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.validation import is_artifact, unique_task_id
 
 if TYPE_CHECKING:
-    from airflow_zen.config.settings import Settings
-    from airflow_zen.stack import Stack
+    from airflow_zen.config.registry import SelectorResolver
     from airflow_zen.steps.step import Step
 
 _PREDICT_VERSION = 1
@@ -75,14 +73,18 @@ class BatchPredictOperator(MLStepOperator):
         """The function with its options."""
         return replace(super().step, version=f"{self.version} predict {_PREDICT_VERSION}".strip())
 
-    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
-        """Look up the rows of the part."""
-        if self.parts > 1:
-            table, selectors = self.op_kwargs["table"], SelectorResolver(settings, stack)
-            ref = selectors.resolve(table) if selectors.is_selector(table) else ArtifactRef.from_wire(table)
-            rows = int(stack.store.manifest(ref).summary.get("rows", 0))
+    def look_up_arguments(self, selectors: SelectorResolver) -> None:
+        """Look up the kind of the model, and the rows of the part."""
+        found = dict(self.op_kwargs)
+        model = _look_up(found["model"], "model", selectors)
+        if model and found["method"] == "predict" and needs_flavor(model):
+            self.python_callable = predict_flavor
+            del found["method"]
+        if self.parts > 1 and (table := _look_up(found["table"], "table", selectors)):
+            rows = int(selectors.stack.store.manifest(table).summary.get("rows", 0))
             begin, end = (rows * at // self.parts for at in (self.part, self.part + 1))
-            self.op_kwargs = {**self.op_kwargs, "table": ref.to_wire(), "part": (begin, end)}
+            found |= {"table": table.to_wire(), "part": (begin, end)}
+        self.op_kwargs = found | ({"model": model.to_wire()} if model else {})
 
 
 def predict(
@@ -130,6 +132,13 @@ def predictor_of(model: Any) -> Any:
             f"predict(model=…) takes the output of a step, or a version such as 'flight_delay@champion', got {model!r}."
         )
     return model
+
+
+def _look_up(value: Any, path: str, selectors: SelectorResolver) -> ArtifactRef | None:
+    """Return the artifact of an argument; None for what is no artifact, which the step refuses."""
+    if selectors.is_selector(value):
+        return selectors.resolve(value, path)
+    return ArtifactRef.from_wire(value) if ArtifactRef.is_wire(value) else None
 
 
 def _is_list(table: Any) -> bool:

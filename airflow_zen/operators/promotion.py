@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import get_unique_task_id
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import ArtifactNotFound, InputError, PromotionRefused, StepDefinitionError
 from airflow_zen.materializers.annotations import SKIP, WARN
@@ -30,10 +29,10 @@ from airflow_zen.steps.runtime import IN_PROCESS
 from airflow_zen.validation.report import Check, ValidationReport
 
 if TYPE_CHECKING:
+    from airflow_zen.config.registry import SelectorResolver
     from airflow_zen.config.settings import Settings
     from airflow_zen.models.registry import RegisteredModels
     from airflow_zen.runs.step_run import StepRun
-    from airflow_zen.stack import Stack
 
 _MOVED = "promotion.moved"
 _TITLE = "promotion of {}"
@@ -74,17 +73,18 @@ class PromoteModelOperator(ReportOperator):
             options["outlets"] = merge_assets(options.get("outlets") or [], [asset])
         super().__init__(python_callable=promote_candidate, op_kwargs=arguments, **options)
 
-    def look_up_arguments(self, settings: Settings, stack: Stack) -> None:
+    def look_up_arguments(self, selectors: SelectorResolver) -> None:
         """Look up the version that the alias has now; register the candidate where MLflow was away when it was made."""
-        selectors, found = SelectorResolver(settings, stack), dict(self.op_kwargs)
+        found = dict(self.op_kwargs)
         selector = ModelSelector(found["name"], f"@{found['to']}")
         current = selectors.registry.find(selector)
         if current is not None:
             found |= {"previous": current.number, "current_digest": current.tags.get("zen.digest", "")}
             # Only for lineage: what is compared are digests, and the artifact may have been deleted.
             with suppress(ArtifactNotFound, InputError):
-                found["current"] = selectors.artifact_of(current, selector).to_wire()
-        _deliver_registration(found["name"], found["candidate"], selectors.registry, settings)
+                found["current"] = selectors.artifact_of(current, selector, "current").to_wire()
+        _deliver_registration(found["name"], found["candidate"], selectors.registry, selectors.settings)
+        stack = selectors.stack
         found["promotions"] = Promotions(selectors.registry, stack.store.transport, stack.clock)
         self.op_kwargs = found
 

@@ -19,7 +19,7 @@ from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ZenError
-from airflow_zen.operators.execute import bind_arguments, resolve_cache_mode, resolve_step, step_run_id, to_xcom
+from airflow_zen.operators.execute import resolve_cache_mode, resolve_step, step_run_id, to_xcom
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
 from airflow_zen.runs.step_run import StepRun
@@ -134,8 +134,7 @@ class Plan:
                 context = ti.get_template_context()
                 ti.task.render_template_fields(context)
                 operator = context["task"]
-                step = resolve_step(operator, context, settings)
-                arguments = bind_arguments(operator, step, context, settings, stack)
+                step, arguments = resolve_step(operator, context, settings, stack)
                 check_inputs_in_stack(arguments.inputs, settings, f"step {operator.task_id!r}")
         except Exception as error:  # noqa: BLE001 - the user's own templates may raise anything
             return _estimated_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history), UNKNOWN_VALUE

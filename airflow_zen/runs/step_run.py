@@ -70,7 +70,8 @@ class StepRun(msgspec.Struct, frozen=True):
     Times are seconds since the epoch.
 
     parameters: JSON values by argument name. inputs, outputs: refs by argument path (`frame`, `frames[2]`) and by
-    output name. summaries: the materializers' summaries of the outputs, by digest.
+    output name. selected: by argument path, the selector of a registered model and the version that it stood for.
+    summaries: the materializers' summaries of the outputs, by digest.
 
     why: the reason for `cache`, in words. origin: the step run whose outputs a hit reused. seconds: how long it took
     to load the inputs, call the function and store the outputs; for a hit, the `seconds` of its origin.
@@ -91,6 +92,7 @@ class StepRun(msgspec.Struct, frozen=True):
     ended: float | None = None
     parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
     inputs: Mapping[str, ArtifactRef] = msgspec.field(default_factory=dict)
+    selected: Mapping[str, str] = msgspec.field(default_factory=dict)
     outputs: Mapping[str, ArtifactRef] = msgspec.field(default_factory=dict)
     summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     cache: CacheState = CacheState.OFF

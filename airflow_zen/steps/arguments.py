@@ -32,8 +32,8 @@ class Selectors(Protocol):
     def is_selector(self, value: object) -> bool:
         """Whether a value is a selector."""
 
-    def resolve(self, value: Any) -> ArtifactRef:
-        """Return the ref of the selected version. Raises `ZenError` where there is none."""
+    def resolve(self, value: Any, path: str) -> ArtifactRef:
+        """Return the ref of the version that the argument of a path selects. Raises `ZenError` where there is none."""
 
 
 class InputDigest(msgspec.Struct, frozen=True):
@@ -47,13 +47,14 @@ class Arguments(msgspec.Struct, frozen=True):
 
     `bound` is complete, defaults included. `inputs` are the refs by path: `frame`, `frames[2]`,
     `config.model`. `context` has the names of the arguments that Airflow's context filled in, `task_context` all of that
-    context.
+    context. `selected` says of inputs, by path, which version of which model was asked for.
     """
 
     bound: inspect.BoundArguments
     inputs: Mapping[str, ArtifactRef]
     context: frozenset[str] = msgspec.field(default=frozenset())
     task_context: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    selected: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @classmethod
     def bind(
@@ -237,7 +238,7 @@ def _resolve_all(bound: inspect.BoundArguments, selectors: Selectors | None) -> 
 def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], selectors: Selectors | None) -> Any:
     """Replace wire refs by refs, at any depth of lists, tuples and dicts; replace lazy sequences by lists."""
     if selectors and selectors.is_selector(value):
-        value = selectors.resolve(value)
+        value = selectors.resolve(value, path)
     if ArtifactRef.is_wire(value):
         value = ArtifactRef.from_wire(value)
     if isinstance(value, ArtifactRef):

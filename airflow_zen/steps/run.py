@@ -88,7 +88,7 @@ def run_step(
     suspended = before.lineage if before else {}
     started = before.run.started if before else stack.clock()
     run = replace(run, started=started, inputs={**run.inputs, **arguments.inputs})
-    run = replace(run, parameters=arguments.parameters())
+    run = replace(run, parameters=arguments.parameters(), selected=arguments.selected)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.lineage.start, run, suspended, is_planned=False)
         try:

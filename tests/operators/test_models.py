@@ -60,9 +60,11 @@ def test_model_is_an_argument_by_its_alias(name, server):
 
     record = open_stack().records.get(StepRunId(f"{name}_scores", "moved", "score"))
     assert record.inputs["model"].name == f"{name}/fit"
+    assert record.selected == {"model": f"{name}@champion, version 2"}
     (version,) = client.search_model_versions(f"name='{name}' and version_number = 2")
     experiment = client.get_experiment_by_name(f"airflow/{name}_scores").experiment_id
     (read,) = client.search_runs([experiment], "tags.`zen.run_id` = 'moved' and tags.`zen.task_id` = 'score'")
+    assert read.data.tags["zen.selected.model"] == f"{name}@champion, version 2"
     consumed = client.get_run(read.info.run_id).inputs.model_inputs
     assert [f"models:/{model.model_id}" for model in consumed] == [version.source]
 

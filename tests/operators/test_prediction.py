@@ -1,15 +1,19 @@
 """Promises of `predict`: tables, parts and models as steps."""
 
+from pathlib import Path
 from typing import Annotated
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from pandas.testing import assert_frame_equal
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import Each, load, ml_step, predict
-from airflow_zen.errors import ModelNameError, StepDefinitionError
+from airflow_zen import Each, MLflowModel, load, ml_step, predict
+from airflow_zen.errors import InputError, ModelNameError, StepDefinitionError
+from airflow_zen.models.predict import predict_flavor
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
 
@@ -59,6 +63,36 @@ def test_one_table_whole_in_parts_and_in_lists_predicts_the_same():
     listed = predictions(lambda: predict(fit(), [table(0, 400), table(400, ROWS)], keys=["gate"]))
     assert_frame_equal(listed, expected)
     assert_frame_equal(predictions(lambda: predict(fit(), halves(), keys=["gate"])), expected)
+
+
+@ml_step
+def boost() -> xgboost.Booster:
+    frame = flights(0, ROWS)
+    return xgboost.train({"nthread": 1}, xgboost.DMatrix(frame[["x"]], frame["x"]), 3)
+
+
+@ml_step
+def fit_flavor() -> MLflowModel:
+    mlflow.sklearn.save_model(LinearRegression().fit([[0.0], [1.0]], [0.0, 3.0]), "model", pip_requirements=[])
+    return MLflowModel(Path("model"))
+
+
+def test_models_of_other_interfaces_predict_with_their_flavor(tmp_path, monkeypatch):
+    """A booster, and a model that only MLflow can load, predict as MLflow does; a booster gets the columns it names."""
+    monkeypatch.chdir(tmp_path)
+    run = run_dag(pipeline(lambda: predict(boost(), table(), keys=["gate"], parts=2)))
+    booster, frame = load(run.xcom("boost")), flights(0, ROWS)
+    expected = frame[["gate"]].assign(prediction=booster.predict(xgboost.DMatrix(frame[["x"]])))
+    assert_frame_equal(load(run.xcom("predict_boost")), expected)
+    run = run_dag(pipeline(lambda: predict(fit_flavor(), table(), features=["x"])), run_id="r2")
+    assert load(run.xcom("predict_fit_flavor"))["prediction"].to_numpy() == pytest.approx(3.0 * np.arange(ROWS))
+
+
+def test_model_without_a_flavor_that_predicts_is_refused(tmp_path):
+    """An MLflow Model that MLflow cannot predict with is an error that names the remedy."""
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(InputError, match="Write method=function"):
+        next(predict_flavor(tmp_path, iter([flights(0, 3)])))
 
 
 def test_equal_predictions_are_reused():

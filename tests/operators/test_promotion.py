@@ -90,6 +90,7 @@ def test_better_model_is_promoted_and_a_worse_one_is_not(name, champion):
     record = open_stack().records.get(StepRunId(name, "r2", task))
     assert record.inputs["candidate"].name == f"{name}/fit"
     assert record.inputs["current"].digest == first.xcom("fit")["digest"]
+    assert record.selected == {"current": f"{name}@champion, version 1"}
 
 
 def test_repeated_try_of_a_killed_task_emits_the_event(name, champion):

@@ -14,6 +14,7 @@ from airflow_zen.lineage.mlflow.encoding import (
     MAX_RUN_NAME,
     MAX_TAG_VALUE,
     pack_tag,
+    sanitize_key,
     short_digest,
     shorten,
     shorten_name,
@@ -111,6 +112,7 @@ def step_tags(run: StepRun, parent: str) -> dict[str, str]:
             "zen.key": str(run.id),
             "zen.code_version": run.code_version,
             "zen.airflow_url": run.log_url,
+            **{sanitize_key(f"zen.selected.{path}"): text for path, text in run.selected.items()},
             **_cache_tags(run),
             **artifact_tags(run),
         }
