@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.type_names import display_name
 from airflow_zen.validation.evaluation import BASELINE_DIGEST, MODEL_DIGEST
 from airflow_zen.validation.evaluation_report import EvaluationReport
 from airflow_zen.validation.report import Check, ValidationReport
@@ -29,7 +31,7 @@ class Better(msgspec.Struct, frozen=True):
         """Check the values where they are written."""
         metric: Any = self.metric
         by = _as_number(self.by)
-        if not (isinstance(metric, str) and metric) or by is None or by < 0:
+        if not (isinstance(metric, str) and metric) or by is None or not 0 <= by < math.inf:
             raise StepDefinitionError(
                 f"Better takes the name of a metric and a gain of at least 0, such as Better('roc_auc', by=0.002), got {self!r}."
             )
@@ -51,11 +53,32 @@ class Contest(msgspec.Struct, frozen=True):
 
 
 def check_gates(gates: Sequence[Any], contest: Contest) -> list[Check]:
-    """Return the checks of all gates, which are reports and `Better`s."""
+    """Return the checks of all gates: reports, lists of reports as mapped steps return them, and `Better`s.
+
+    What is none of these, such as None from a task that was skipped, is a failed check.
+    """
+    gates = [*_flatten(gates)]
     reports = [gate for gate in gates if isinstance(gate, ValidationReport)]
     evaluations = [report for report in reports if isinstance(report, EvaluationReport)]
     found = [check for at, report in enumerate(reports, 1) for check in _check_report(report, at, contest)]
+    found += [_refuse(gate) for gate in gates if not isinstance(gate, ValidationReport | Better)]
     return found + [_check_gain(gate, evaluations, contest) for gate in gates if isinstance(gate, Better)]
+
+
+def _flatten(gates: Sequence[Any]) -> Iterator[Any]:
+    for gate in gates:
+        yield from _flatten(gate) if isinstance(gate, list | tuple) else [gate]
+
+
+def _refuse(gate: Any) -> Check:
+    return Check(
+        name="report",
+        column=display_name(type(gate)),
+        passed=False,
+        observed=display_name(type(gate)),
+        expected="ValidationReport",
+        message="The gate is no report, as after a task that was skipped. Pass the output of evaluate(…) or validate(…).",
+    )
 
 
 def _check_report(report: ValidationReport, number: int, contest: Contest) -> Iterator[Check]:

@@ -133,7 +133,7 @@ class Promotions:
                 return Promotion(number=0, **_fields(move), state=MOVED), False
             if current != move.previous:
                 raise PromotionRefused(
-                    f"{move.model}@{move.alias} is version {current or 'nothing'} now, and version "
+                    f"{move.model}@{move.alias} {f'is version {current}' if current else 'is not set'} now, and version "
                     f"{move.version} was compared with {_version_text(move.previous)}. Evaluate and promote it again."
                 )
             done = self._move(move, last.number + 1 if last else 1, lock)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.definitions.xcom_arg import XComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -13,7 +12,7 @@ from airflow_zen.errors import StepDefinitionError
 from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.models.predict import BATCH_ROWS, concatenate, needs_flavor, predict_batches, predict_flavor
 from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.operators.validation import is_artifact, unique_task_id
+from airflow_zen.operators.validation import is_artifact, is_list_of_artifacts, unique_task_id
 
 if TYPE_CHECKING:
     from airflow_zen.config.registry import SelectorResolver
@@ -109,7 +108,7 @@ def predict(
     name = task_id or unique_task_id("predict", predictor, "model", options)
     shared: dict[str, Any] = {"predictor": predictor, "keys": keys, "features": features, "method": method}
     shared |= {"batch_rows": batch_rows, **options}
-    if _is_list(table):
+    if is_list_of_artifacts(table):
         mapped = BatchPredictOperator.partial(task_id=f"{name}_parts", **shared).expand(table=table)
     elif parts > 1:
         partial = BatchPredictOperator.partial(task_id=f"{name}_parts", table=table, parts=parts, **shared)
@@ -139,17 +138,6 @@ def _look_up(value: Any, path: str, selectors: SelectorResolver) -> ArtifactRef 
     if selectors.is_selector(value):
         return selectors.resolve(value, path)
     return ArtifactRef.from_wire(value) if ArtifactRef.is_wire(value) else None
-
-
-def _is_list(table: Any) -> bool:
-    """Whether there is a table for each of several tasks."""
-    if isinstance(table, XComArg):
-        return any(operator.is_mapped or _makes_list(operator) for operator, _ in table.iter_references())
-    return isinstance(table, list | tuple)
-
-
-def _makes_list(operator: Any) -> bool:
-    return isinstance(operator, MLStepOperator) and operator.step.outputs.each
 
 
 def _check_numbers(**numbers: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from airflow_zen.models.model import (
 from airflow_zen.models.promotion import Move, Promotions
 from airflow_zen.operators.assets import asset_of_alias, merge_assets
 from airflow_zen.operators.evaluation import evaluate
-from airflow_zen.operators.validation import ReportOperator, is_artifact
+from airflow_zen.operators.validation import ReportOperator, is_artifact, is_list_of_artifacts
 from airflow_zen.steps.runtime import IN_PROCESS
 from airflow_zen.validation.report import Check, ValidationReport
 
@@ -43,7 +44,8 @@ class PromoteModelOperator(ReportOperator):
 
     `name`: the registered model. `to`: the alias. `if_`: the gates, which are reports of `evaluate` and `validate`, and
     `Better`s. `candidate`: the model to promote, the output of a step or a selector; by default the challenger. `why`:
-    the reason, which is kept. `approval`: what an `ApprovalOperator` returned. `moves`: False only checks the gates.
+    the reason, which is kept. `approval`: what an `ApprovalOperator` returned, `approved`: the report that it asked about.
+    `moves`: False only checks the gates.
     `on_failure` is that of `ValidateOperator`, for a promotion that is refused; by default it skips the tasks
     downstream. The event of the alias's asset is only emitted if the alias has moved. Other options are those of
     `MLStepOperator`. Raises `StepDefinitionError` or `ModelNameError` for what cannot be promoted.
@@ -61,17 +63,27 @@ class PromoteModelOperator(ReportOperator):
         candidate: Any = None,
         why: str = "",
         approval: Any = None,
+        approved: Any = None,
         moves: bool = True,
         **options: Any,
     ) -> None:
         candidate = candidate_of(name, to, candidate)
         arguments = {"candidate": candidate, "gates": gates_of(if_), "name": name, "to": to, "why": why}
-        arguments |= {"approval": approval, "moves": moves}
+        arguments |= {"approval": approval, "approved": approved, "moves": moves}
         options = {"on_failure": SKIP, **options, "cache": False, "runtime": IN_PROCESS}
         if moves:
             asset = asset_of_alias(ModelSelector(name, f"@{to}"), options.get("stack", ""))
             options["outlets"] = merge_assets(options.get("outlets") or [], [asset])
         super().__init__(python_callable=promote_candidate, op_kwargs=arguments, **options)
+
+    @classmethod
+    def partial(cls, **options: Any) -> Any:
+        """Give the options that all instances have in common, such as `name` and `to`; they promote to one alias."""
+        if options.get("moves", True) and "name" in options:
+            selector = ModelSelector(validate_model_name(options["name"]), f"@{options.get('to', CHAMPION)}")
+            asset = asset_of_alias(selector, options.get("stack", ""))
+            options["outlets"] = merge_assets(options.get("outlets") or [], [asset])
+        return super().partial(**{"on_failure": SKIP, **options})
 
     def look_up_arguments(self, selectors: SelectorResolver) -> None:
         """Look up the version that the alias has now; register the candidate where MLflow was away when it was made."""
@@ -124,7 +136,8 @@ def promote(
     what passed the gates, or options of Airflow's `ApprovalOperator`. `task_id` is by default `promote_` with the names
     of model and alias.
     """
-    name, task_id = validate_model_name(name), task_id or f"promote_{name}_{to}".replace(" ", "_")
+    name = validate_model_name(name)
+    task_id = task_id or re.sub(r"[^\w.-]", "_", f"promote_{name}_{to}")
     given: dict[str, Any] = {key: options[key] for key in ("dag", "task_group") if key in options}
     task_id = get_unique_task_id(task_id, given.get("dag"), given.get("task_group"))
     candidate, gates = candidate_of(name, to, candidate), gates_of(if_)
@@ -137,11 +150,12 @@ def promote(
             evaluate(candidate, table, target, baseline=baseline, on_failure=WARN, task_id=evaluation, **shared)
         )
     arguments = {"name": name, "to": to, "if_": gates, "candidate": candidate, "why": why, "on_failure": on_failure}
-    answer = None
+    answer, checked = None, None
     if approval:
         checked = PromoteModelOperator(task_id=f"check_{task_id}", moves=False, **{**options, **arguments})
         answer = _ask(checked, name, to, approval if isinstance(approval, Mapping) else {}, f"approve_{task_id}", given)
-    return PromoteModelOperator(task_id=task_id, approval=answer, **arguments, **options).output
+    approved = checked and checked.output
+    return PromoteModelOperator(task_id=task_id, approval=answer, approved=approved, **arguments, **options).output
 
 
 def _ask(
@@ -173,6 +187,7 @@ def promote_candidate(
     current_digest: str = "",
     why: str = "",
     approval: Any = None,
+    approved: ValidationReport | None = None,
     moves: bool = True,
     ti: Any = None,
     dag_run: Any = None,
@@ -180,13 +195,13 @@ def promote_candidate(
     """Return the report of the gates, and move the alias if all of them passed.
 
     `current` is the artifact of the version `previous` that the alias has, where it is known. `approval` is the answer
-    of a person.
+    of a person about the report `approved`.
     """
     version = promotions.registry.find_content(name, candidate.digest)
     if version is None:
         raise InputError(
             f"The candidate {candidate.name!r} ({candidate.digest[:12]}) is no version of model {name!r}. Register it in the "
-            f"step that makes it: @ml_step(model={name!r})."
+            f"step that makes it: @ml_step(model={name!r}). If its version was deleted in MLflow, run that step again."
         )
     if previous == version.number:
         # An earlier try may have moved it: there is nothing to compare with now. Nobody is asked about it either.
@@ -194,7 +209,7 @@ def promote_candidate(
         checks = [Check(name="already_promoted", passed=moves, observed=observed)]
     else:
         contest = Contest(candidate.digest, previous, current_digest)
-        checks = [*check_gates(gates, contest), *_check_approval(approval)]
+        checks = [*check_gates(gates, contest), *_check_approval(approval, approved, candidate)]
     moved = False
     if moves and all(check.passed for check in checks):
         move = Move(
@@ -226,6 +241,11 @@ def candidate_of(name: str, to: str, candidate: Any) -> Any:
                 "promote(to='challenger') needs a candidate=…: the challenger itself is the default."
             )
         return ModelSelector(name, f"@{CHALLENGER}").to_wire()
+    if is_list_of_artifacts(candidate):
+        raise StepDefinitionError(
+            "promote(candidate=…) takes one model, got those of a mapped step. Choose one in a step of its own, with "
+            f"@ml_step(model={name!r}), and pass its output."
+        )
     if not is_artifact(candidate):
         raise StepDefinitionError(
             f"promote(candidate=…) takes the output of a step, or a version such as Model({name!r}).version(7), got "
@@ -267,10 +287,15 @@ def _promote(promotions: Promotions, move: Move) -> tuple[bool, list[Check]]:
     return moved, []
 
 
-def _check_approval(approval: Any) -> list[Check]:
-    """Return whether a person approved; nothing where nobody was asked."""
+def _check_approval(approval: Any, approved: ValidationReport | None, candidate: ArtifactRef) -> list[Check]:
+    """Return whether a person approved this candidate; nothing where nobody was asked."""
     if approval is None:
         return []
+    about = str(approved.statistics.get("digest", "")) if approved else candidate.digest
+    if about != candidate.digest:
+        message = "The candidate has changed since a person was asked. Promote it again, and ask about the new one."
+        facts: dict[str, Any] = {"observed": f"model {candidate.digest[:12]}", "expected": f"model {about[:12]}"}
+        return [Check(name="approved_candidate", passed=False, message=message, **facts)]
     chosen = list(approval.get("chosen_options") or ()) if isinstance(approval, Mapping) else []
     observed = f"{', '.join(map(str, chosen)) or 'no answer'} ({_person(approval) or 'unknown'})"
     return [Check(name="approval", passed=chosen == ["Approve"], observed=observed, expected="Approve")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -121,7 +122,7 @@ def _artifact_name(value: Any) -> str:
         key = getattr(value, "key", BaseXCom.XCOM_RETURN_KEY)
         return str(operator.label) if key == BaseXCom.XCOM_RETURN_KEY else f"{operator.label}_{key}"
     selected = as_selector(value) or (VersionSelector.from_wire(value) if VersionSelector.is_wire(value) else None)
-    return selected.name.replace("/", "_") if selected else ""
+    return re.sub(r"[^\w.-]", "_", selected.name) if selected else ""
 
 
 def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
@@ -140,6 +141,17 @@ def is_artifact(value: Any) -> bool:
     """Whether an argument is an artifact, or selects one: a mapped task is made of refs."""
     selects = VersionSelector.is_wire(value) or as_selector(value) is not None
     return selects or isinstance(value, XComArg) or ArtifactRef.is_wire(value)
+
+
+def is_list_of_artifacts(value: Any) -> bool:
+    """Whether an argument is several artifacts: a list, or the output of a mapped step or of one that makes a list."""
+    if isinstance(value, XComArg):
+        return any(operator.is_mapped or _makes_list(operator) for operator, _ in value.iter_references())
+    return isinstance(value, list | tuple)
+
+
+def _makes_list(operator: Any) -> bool:
+    return isinstance(operator, MLStepOperator) and operator.step.outputs.each
 
 
 def short_text(value: Any) -> str:

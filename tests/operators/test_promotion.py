@@ -1,6 +1,11 @@
 """Promises of `promote`: a real MLflow, and Airflow's real task runner."""
 
+import os
+import signal
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -9,8 +14,10 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import Better, Model, PromoteModelOperator, evaluate, load, ml_step, promote
-from airflow_zen.config.settings import open_stack
+from airflow_zen.config.registry import open_registry
+from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ModelNameError, StepDefinitionError
+from airflow_zen.models.promotion import Promotions
 from airflow_zen.runs.step_run import StepRunId
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
@@ -93,14 +100,82 @@ def test_better_model_is_promoted_and_a_worse_one_is_not(name, champion):
     assert record.selected == {"current": f"{name}@champion, version 1"}
 
 
+KILLED_TASK = """
+import os, signal, sys
+from airflow_zen.models.registry import RegisteredModels
+from tests.harness import run_dag
+from tests.operators.test_promotion import training
+move = RegisteredModels.set_alias
+RegisteredModels.set_alias = lambda *alias: (move(*alias), os.kill(os.getpid(), signal.SIGKILL))
+run_dag(training(sys.argv[1], ["x"]), run_id="r1")
+"""
+
+
 def test_repeated_try_of_a_killed_task_emits_the_event(name, champion):
     """A task that was killed after the alias moved emits the event in its next try, which compares nothing again."""
     task, asset = f"promote_{name}_champion", f"models/{name}@champion"
-    dag = training(name, ["x"])
-    run_dag(dag, run_id="r1")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run([sys.executable, "-c", KILLED_TASK, name], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert champion() == "1"
+    transport = open_stack().store.transport
+    (lock,) = transport.list(f"models/{name}/lock")
+    transport.delete([lock])
     retried = run_dag(training(name, ["x"]), run_id="r1", try_number=2)
     assert retried.task(task).events[asset]["version"] == "1"
     assert report_of(retried, name).check("already_promoted").passed
+    (moved,) = Promotions(open_registry(Settings.read()), transport).history(name, "champion")
+    assert (moved.state, moved.version) == ("moved", "1")
+
+
+def test_mapped_promotion_moves_the_alias_with_one_event(name, champion):
+    """Candidates of mapped promotions are compared one after the other, and each move is an event of the alias's asset."""
+    run_dag(training(name, ["noise"]), run_id="r1")
+    run_dag(training(name, ["x"], on_failure="warn"), run_id="r2")
+
+    def build():
+        candidates = [Model(name).version(number) for number in (1, 2)]
+        PromoteModelOperator.partial(task_id="promote", name=name, on_failure="warn").expand(candidate=candidates)
+
+    dag = pipeline(build, dag_id=f"{name}_mapped")
+    assert [outlet.name for outlet in dag.get_task("promote").outlets] == [f"models/{name}@champion"]
+    run = run_dag(dag)
+    assert run.states == {"promote[0]": "success", "promote[1]": "success"}
+    assert [run.task("promote", at).events[f"models/{name}@champion"]["version"] for at in (0, 1)] == ["1", "2"]
+    assert champion() == "2"
+
+
+def test_approval_is_of_the_candidate_that_was_shown(name, champion, server):
+    """A candidate that has changed while a person was asked is refused."""
+    first = run_dag(training(name, ["noise"]), run_id="r1")
+    run_dag(training(name, ["x"], on_failure="warn"), run_id="r2")
+    approval = {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "ada"}}
+
+    def build(number):
+        shown = first.xcom(f"promote_{name}_champion")
+        options = {"approval": approval, "approved": shown, "on_failure": "warn"}
+        PromoteModelOperator(task_id="promote", name=name, candidate=Model(name).version(number), **options)
+
+    mlflow.MlflowClient(server.uri).delete_registered_model_alias(name, "champion")
+    refused = load(run_dag(pipeline(lambda: build(2), dag_id=f"{name}_2")).xcom("promote"))
+    assert not refused.check("approved_candidate").passed
+    assert champion() is None
+    assert load(run_dag(pipeline(lambda: build(1), dag_id=f"{name}_1")).xcom("promote")).check("approval").passed
+    assert champion() == "1"
+
+
+def test_names_that_airflow_does_not_take_make_valid_task_ids(server, monkeypatch):
+    """A model whose name has spaces, brackets and quotes is promoted and read like any other."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    name = f"Verspätung (ada's) {uuid.uuid4().hex[:8]}"
+
+    @ml_step(model=name)
+    def fit() -> LinearRegression:
+        return LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
+
+    run = run_dag(pipeline(lambda: promote(name, candidate=fit()), dag_id="odd_names"))
+    assert set(run.states.values()) == {"success"}
+    assert load(Model(f"{name}@champion")).coef_[0] == pytest.approx(1.0)
 
 
 def test_stale_or_foreign_comparison_is_refused(name, champion):
@@ -186,6 +261,7 @@ def test_person_decides_what_has_passed_the_gates(name, champion):
         ({"to": "challenger"}, StepDefinitionError, "needs a candidate"),
         ({"if_": [0.9]}, StepDefinitionError, "takes reports"),
         ({"candidate": LinearRegression()}, StepDefinitionError, "version\\(7\\)"),
+        ({"candidate": [Model("delay").version(7)]}, StepDefinitionError, "takes one model"),
         ({"target": "delay"}, StepDefinitionError, "takes both"),
         ({"on_failure": "fial"}, TypeError, "'fial'"),
     ],
@@ -198,7 +274,7 @@ def test_wrong_arguments_fail_when_the_dag_is_parsed(arguments, error, message):
 
 def test_wrong_gains_fail_when_they_are_written():
     """A gain is a number of at least 0 of a named metric."""
-    for metric, by in (("", 0.1), ("rmse", -1), ("rmse", True), (3, 0.1)):
+    for metric, by in (("", 0.1), ("rmse", -1), ("rmse", True), ("rmse", float("nan")), (3, 0.1)):
         with pytest.raises(StepDefinitionError, match="Better takes"):
             Better(metric, by=by)
 
