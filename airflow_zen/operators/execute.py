@@ -54,11 +54,14 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     with raise_on_sigterm(operator.on_kill):
         settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
-        step, arguments = resolve_step(operator, context, settings, stack)
+        run_hooks = _TaskRunHooks(operator, context, settings)
+        try:
+            step, arguments = resolve_step(operator, context, settings, stack)
+        except Exception as error:  # noqa: BLE001 - raised by the hooks, so that the run is recorded as failed
+            run_hooks.refusal, step, arguments = error, operator.step, Arguments.bind(lambda: None, (), {})
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
         run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
-        run_hooks = _TaskRunHooks(operator, context, settings)
         try:
             run = _run_or_defer(step, arguments, stack, run, run_hooks)
         except ValidationFailed as error:
@@ -221,13 +224,16 @@ class _TaskRunHooks(RunHooks):
         if operator.execution_timeout:
             self.deadline = time.time() + operator.execution_timeout.total_seconds()
         self.failed: Sequence[FailedReport] = ()
+        self.refusal: Exception | None = None
         self.context = context
         self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
         add_links(operator, {})
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
-        """Raise an error for inputs of another stack; report the others to Airflow."""
+        """Raise an error for refused arguments and for inputs of another stack; report the inputs to Airflow."""
+        if self.refusal is not None:
+            raise self.refusal
         check_inputs_in_stack(inputs, self.settings, f"step {self.operator.task_id!r}")
         report_lineage("add_input_asset", self.operator, inputs.values())
 

@@ -54,10 +54,15 @@ def test_a_number_and_its_text_are_one_cache_entry():
 
 
 def test_a_text_that_does_not_fit_fails_the_task_by_name():
-    """A text that is no value of the declared type fails the task before the function is called, by the parameter's name."""
+    """A text that is no value of the declared type fails the task before the function is called, by the parameter's name.
+
+    The step run is recorded as failed, with the reason.
+    """
     run = run_dag(pipeline(lambda: frame("{{ ds }}")))
     assert run.states == {"frame": "failed"}
     assert "parameter 'rows' is declared int, got '2026-01-01'" in str(run.tasks[0].error)
+    record = open_stack().records.get(StepRunId("d", "manual__1", "frame"))
+    assert (record.state.name, record.error) == ("FAILED", f"InputError: {run.tasks[0].error}")
 
 
 def test_an_artifact_in_a_template_is_refused_and_both_ways_out_work():

@@ -69,10 +69,19 @@ def test_model_is_an_argument_by_its_alias(name, server):
     assert [f"models:/{model.model_id}" for model in consumed] == [version.source]
 
 
-def test_missing_model_names_what_there_is(name):
-    """A model, a version or an alias that does not exist is an error that says what exists and how to set it."""
+def test_missing_model_names_what_there_is(name, server):
+    """A model, a version or an alias that does not exist is an error that says what exists and how to set it.
+
+    The step run is FAILED in its record and in MLflow.
+    """
     failed = run_dag(scoring(name)).task("score")
     assert "has no registered model" in str(failed.error)
+    record = open_stack().records.get(StepRunId(f"{name}_scores", "manual__1", "score"))
+    client = mlflow.MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name(f"airflow/{name}_scores").experiment_id
+    (run,) = client.search_runs([experiment], "tags.`zen.task_id` = 'score'")
+    assert (record.state.name, run.info.status) == ("FAILED", "FAILED")
+    assert record.error == run.data.tags["zen.error"] == f"LineageNotFound: {failed.error}"
     run_dag(training(name, 2.0))
     assert f"airflow zen models promote {name} VERSION champion" in str(run_dag(scoring(name)).task("score").error)
     with pytest.raises(LineageNotFound, match="has no version '9'; it has 1"):
