@@ -22,11 +22,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.stack import Stack
 from airflow_zen.transports import open_transport
 from bench.measure import Row, in_turn, main, ratio_row, row, seconds
@@ -39,6 +42,7 @@ ROWS = {
     "list_10000_save_vs_json": "a list of 10,000 dicts of 5 values saved, over json",
     "list_10000_load_vs_json": "the same loaded, over json",
     "frame_1000_sync_s": "what `[zen] sync_to_disk` adds to saving such a frame; wall clock",
+    "journal_ms": "the journal of a step run: created, written with the plan and with the result, deleted",
     "array_save_vs_numpy": "an array of 1 GB saved, over `numpy.save` and fsync; wall clock",
     "state_dict_save_vs_safetensors": "a PyTorch state dict of 250 MB saved, over `safetensors.torch.save_file` and fsync; wall clock",
 }
@@ -69,6 +73,7 @@ def rows(rounds: int) -> Iterator[Row]:
         for name, value, times in (("dict_1000", facts, rounds), ("list_10000", records, rounds // 10)):
             yield from json_rows(place / name, value, times)
         yield sync_row(place / "sync", frame, rounds // 10)
+        yield journal_row(place / "journal", rounds)
         yield array_row(place / "array")
         if all(map(find_spec, NEEDS["state_dict_save_vs_safetensors"])):
             yield state_dict_row(place / "state_dict")
@@ -115,6 +120,20 @@ def sync_row(place: Path, frame: pd.DataFrame, rounds: int) -> Row:
         took, usual = (seconds(lambda stack=stack: stack.save(frame), perf_counter) for stack in (synced, other))
         found.append(took - usual)
     return row("frame_1000_sync_s", found[1:], "s")
+
+
+def journal_row(place: Path, rounds: int) -> Row:
+    """Return the row of what a computed step writes into its journal."""
+    journals = RunJournals(open_transport(str(place), {}))
+    run = StepRun(StepRunId("dag", "run", "task", -1, 1), parameters={"depth": 8, "rate": 0.1})
+
+    def write() -> None:
+        journals.open(run)
+        journals.write(run)
+        journals.write(replace(run, state=StepState.FINISHED))
+        journals.delete(run)
+
+    return row("journal_ms", [seconds(write) * 1_000 for _ in range(rounds + 1)][1:], "ms")
 
 
 def large_row(name: str, place: Path, value: Any, change: Change, save: Save) -> Row:
