@@ -7,8 +7,9 @@ cd "$(dirname "$0")/.."
 release=$1
 shift
 # The tests of what stands on Airflow; the rest of the suite runs the same code in every release.
-tests=(tests/decorators tests/operators tests/plugin tests/hooks tests/config tests/planning tests/doctor tests/runtimes
-    tests/testing tests/test_provider.py tests/test_imports.py tests/integration/test_dag_test.py tests/integration/test_own_materializers.py)
+tests=(tests/decorators tests/operators tests/sensors tests/deployment tests/plugin tests/hooks tests/config tests/planning
+    tests/doctor tests/runtimes tests/testing tests/test_provider.py tests/test_imports.py
+    tests/integration/test_dag_test.py tests/integration/test_own_materializers.py)
 
 if [ "$release" = "$(.venv/bin/python -c 'from importlib.metadata import version as v; print(*v("apache-airflow-core").split(".")[:2], sep=".")')" ]; then
     venv=.venv

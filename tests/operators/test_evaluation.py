@@ -26,6 +26,7 @@ from airflow_zen.errors import StepDefinitionError, ValidationDefinitionError
 from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.runtimes import Python
+from tests.airflow_version import AIRFLOW_VERSION, DagSerialization
 from tests.calls import record_call, recorded_calls
 from tests.harness import NOW, run_dag
 from tests.operators.pipelines import pipeline
@@ -166,10 +167,9 @@ def test_mapped_operator_evaluates_each_model():
     assert found[0] > 0.5 > found[1]
 
 
+@pytest.mark.skipif(AIRFLOW_VERSION < (3, 2), reason="Airflow 3.1 serializes a function in a list by its address")
 def test_serialized_dag_is_the_same_each_time():
     """The DAG with an evaluation serializes to the same document at each parse."""
-    from airflow.serialization.serialized_objects import DagSerialization
-
     made = [
         DagSerialization.to_dict(
             pipeline(lambda: evaluate(fit(["x"]), table(), "delay", thresholds={"r2": 0.5}, checks=[not_constant]))

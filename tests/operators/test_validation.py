@@ -34,7 +34,7 @@ from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.runs.step_run import StepRunId, StepState
 from airflow_zen.runtimes import Python
 from airflow_zen.validation import validators
-from tests.airflow_version import DagSerialization
+from tests.airflow_version import AIRFLOW_VERSION, DagSerialization
 from tests.calls import record_call, recorded_calls
 from tests.harness import DagRunResult, run_dag
 from tests.operators.pipelines import pipeline
@@ -367,6 +367,7 @@ def test_wrong_arguments_fail_when_the_dag_is_parsed(arguments, error, message):
         pipeline(lambda: validate(**{"table": clean(), "validator": SUITE, **arguments}))
 
 
+@pytest.mark.skipif(AIRFLOW_VERSION < (3, 2), reason="Airflow 3.1 serializes a function in a list by its address")
 def test_serialized_dag_is_the_same_each_time():
     """The DAG with a validator serializes to the same document at each parse."""
     made = [DagSerialization.to_dict(pipeline(lambda: validate(clean(), [*SUITE, only_small]))) for _ in range(2)]

@@ -16,6 +16,7 @@ from airflow_zen.models.promotion import Move, Promotions
 from airflow_zen.sensors.model_version import ModelVersionTrigger
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
+from tests.runtimes.triggers import resumption
 
 pytestmark = pytest.mark.server
 
@@ -68,7 +69,7 @@ def test_deferred_sensor_sees_a_promotion_by_hand(client, name):
     path, _, class_name = deferred.classpath.rpartition(".")
     trigger = getattr(import_module(path), class_name)(**deferred.trigger_kwargs)
     payload = asyncio.run(first_event(trigger, lambda: client.set_registered_model_alias(name, "champion", "3")))
-    resumed = {"next_method": deferred.next_method, "next_kwargs": {"event": payload}}
+    resumed = resumption(deferred.next_method, payload)
     assert run_dag(dag, resumed=resumed).xcom("wait") == Model(name).version(3)
 
 
@@ -77,7 +78,7 @@ def test_missing_configuration_ends_the_wait(name, monkeypatch):
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
     payload = asyncio.run(first_event(ModelVersionTrigger(f"{name}@champion")))
     assert "mlflow_tracking_uri" in payload["error"]
-    resumed = {"next_method": "execute_complete", "next_kwargs": {"event": payload}}
+    resumed = resumption("execute_complete", payload)
     assert "mlflow_tracking_uri" in str(run_dag(waiting(model=f"{name}@champion"), resumed=resumed).task("wait").error)
 
 
