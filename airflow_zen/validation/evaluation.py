@@ -22,7 +22,7 @@ from airflow_zen.validation.evaluation_checks import (
     user_checks,
 )
 from airflow_zen.validation.evaluation_report import EvaluationReport, Plot, Slice
-from airflow_zen.validation.report import Check
+from airflow_zen.validation.report import Check, describe_sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +64,8 @@ def evaluate_model(
 
     `table` is a frame of pandas, or an iterator of its parts, of which `sample` random rows are evaluated if it has
     more; 0 for all rows. `groups` is the column of a ranking whose values are ranked apart. `baseline` is another
-    model, or None; `baseline_name` is the version that was asked for, which may not exist yet. `thresholds` are numbers or
-    `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a list of
+    model, or None; `baseline_name` is the version that was asked for, which may not exist yet. `thresholds` are numbers
+    or `Threshold`s by metric. Each of `checks` is called with the model and the table, and returns a `Check`, a list of
     them, a report, or whether it passed. `resamples` is the number of samples of the bootstrap. `max_bytes` limits the
     size of the model's artifact, which is `model_bytes`, and `max_latency` the seconds of a prediction of one row.
     `digests` are those of model and baseline, which the statistics repeat. Raises `ZenError` without scikit-learn.
@@ -80,7 +80,8 @@ def evaluate_model(
     try:
         ours = predict(model, frame, target, task_type, groups)
     except Unpredictable as error:
-        return EvaluationReport(title, error.checks, rows, sampled, task=task_type)
+        facts = describe_sample(sampled, rows)
+        return EvaluationReport(title, error.checks, rows, sampled, statistics=facts, task=task_type)
     measured = metrics_of(ours, metrics)
     unknown = sorted(set(limits) - {metric.name for metric in measured})
     if unknown:
@@ -100,7 +101,7 @@ def evaluate_model(
         found, numbers = [*found, latency], numbers | seconds
     found += [check for each in checks for check in user_checks(each, model, frame)]
     cut, uncut = _slices(measured, ours, frame, slices)
-    facts = {"target": target, "metrics": ", ".join(values)}
+    facts = {**describe_sample(sampled, rows), "target": target, "metrics": ", ".join(values)}
     facts |= {"groups": groups} if groups else {}
     facts |= digests or {}
     facts |= {"bootstrap": f"{resamples} resamples, seed {_SEED}"} if baseline is not None else {}
@@ -206,7 +207,7 @@ def _plots(model: Any, table: Any, target: str, ours: Predictions, metrics: Sequ
 def _slices(
     metrics: Sequence[Metric], ours: Predictions, table: Any, columns: Sequence[str]
 ) -> tuple[list[Slice], list[Check]]:
-    """Return the metrics of each value of each column, the worst by the first metric first, and columns that cannot be cut."""
+    """Return the metrics of each value of each column, the worst first, and a check for a column that cannot be cut."""
     found: list[Slice] = []
     failed = []
     for column in columns:

@@ -52,7 +52,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     validator: str = ""
 
     def __post_init__(self) -> None:
-        """Cut texts and samples of any size to their limits; raise `ValidationDefinitionError` for an unknown severity."""
+        """Cut texts and samples to their limits; raise `ValidationDefinitionError` for an unknown severity."""
         validate_severity(self.severity)
         for field in ("observed", "expected", "message", "method"):
             force_setattr(self, field, _shorten(str(getattr(self, field)), _MAX_TEXT))
@@ -141,6 +141,8 @@ class ValidationReport(msgspec.Struct, frozen=True):
         found = {f"validation.{name}": float(count) for name, count in counts.items()}
         if self.rows is not None:
             found["validation.rows"] = float(self.rows)
+        if self.sampled is not None:
+            found["validation.sampled"] = float(self.sampled)
         return found | {name: float(value) for name, value in self.metrics.items()}
 
     def summary(self) -> dict[str, Any]:
@@ -156,6 +158,13 @@ class ValidationReport(msgspec.Struct, frozen=True):
             f"{self.validator}: {verdict}, {len(self.failures)} of {len(self.checks)} checks failed, "
             f"{len(self.warnings)} warnings{rows}{sampled}"
         )
+
+
+def describe_sample(sampled: int | None, rows: int | None) -> dict[str, str]:
+    """Return the statistic that says which rows were checked; none if all were."""
+    if sampled is None:
+        return {}
+    return {"sample": f"{sampled:,} of {rows:,} rows, drawn at random without replacement, seed 0"}
 
 
 _FAILURE_HEADER = ("check", "column", "severity", "observed", "expected", "rows")

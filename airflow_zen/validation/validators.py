@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from airflow_zen.errors import InputError, ValidationDefinitionError
 from airflow_zen.validation.base import Form, FunctionValidator, Validator, not_empty
 from airflow_zen.validation.checks import Suite, TableCheck
-from airflow_zen.validation.report import Check, ValidationReport
+from airflow_zen.validation.report import Check, ValidationReport, describe_sample
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -40,8 +40,8 @@ def as_validator(value: Any) -> Validator:
     if callable(value) or callable(getattr(value, "check", None)):
         return FunctionValidator(value)
     raise ValidationDefinitionError(
-        f"A validator is a built-in check, a validator of a library such as Pandera(schema), the name of a registered one, a "
-        f"function of the table that returns a ValidationReport, or a list of these; got {value!r}."
+        "A validator is a built-in check, a validator of a library such as Pandera(schema), the name of a registered "
+        f"one, a function of the table that returns a ValidationReport, or a list of these; got {value!r}."
     )
 
 
@@ -82,7 +82,7 @@ def run_validator(
 
 
 def merge_reports(reports: Sequence[ValidationReport]) -> ValidationReport:
-    """Return one report of several validators, whose checks name their validators; a single one is returned as it is."""
+    """Return one report of several, whose checks name their validators; a single one is returned as it is."""
     if len(reports) == 1:
         return reports[0]
     checks: list[Check] = []
@@ -138,7 +138,8 @@ def run_one(validator: Validator, table: Any, reference: Any, sample: int) -> Va
     known = {check.column for check in report.checks if not check.passed}
     facts = [fact for fact in prepared.facts if fact.name != "column_exists" or fact.column not in known]
     rows = prepared.rows if report.rows is None else report.rows
-    return replace(report, checks=(*facts, *report.checks), rows=rows, sampled=prepared.sampled)
+    statistics = describe_sample(prepared.sampled, rows) | dict(report.statistics)
+    return replace(report, checks=(*facts, *report.checks), rows=rows, sampled=prepared.sampled, statistics=statistics)
 
 
 def _batches(value: Any) -> Any:
@@ -235,8 +236,8 @@ def _registered(name: str) -> Any:
     if name not in found:
         known = ", ".join(map(repr, sorted(found))) or "none"
         raise ValidationDefinitionError(
-            f"No validator is registered as {name!r}; registered are {known}. Install the distribution that offers it as an "
-            f"entry point of the group {ENTRY_POINT_GROUP!r}."
+            f"No validator is registered as {name!r}; registered are {known}. Install the distribution that offers it "
+            f"as an entry point of the group {ENTRY_POINT_GROUP!r}."
         )
     return found[name]()
 

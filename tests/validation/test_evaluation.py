@@ -67,7 +67,7 @@ RANDOM = DummyRegressor().fit(QUERIES[["x"]], QUERIES["relevance"])
 
 
 def test_groups_are_ranked_apart() -> None:
-    """With groups, NDCG is the mean of the groups', the bootstrap draws groups, and the importance is of the same metric."""
+    """With groups, NDCG is the mean of the groups', the bootstrap draws groups, the importance is of it."""
     options = {"task_type": "ranking", "groups": "query", "baseline": RANDOM, "slices": ["query"]}
     report = evaluate(RANKER, QUERIES, "relevance", **options)
     scores = RANKER.predict(QUERIES[["x"]])
@@ -88,11 +88,17 @@ def test_groups_are_ranked_apart() -> None:
 
 @pytest.mark.parametrize("size", [400, 90], ids=["whole", "batches"])
 def test_large_table_is_sampled(size: int) -> None:
-    """Of a larger table a random sample is evaluated, the same whether it comes whole or in batches; the report says so."""
+    """Of a larger table a random sample is evaluated, the same whole or in batches; report, page and metrics say so."""
     parts = [TABLE.iloc[start : start + size] for start in range(0, 400, size)]
     seen: list[pd.DataFrame] = []
     report = evaluate(table=iter(parts), sample=100, checks=[lambda model, table: bool(seen.append(table) or True)])
     assert (report.rows, report.sampled, str(report).endswith("400 rows (100 checked)")) == (400, 100, True)
+    assert report.facts()["validation.sampled"] == 100
+    assert report.statistics["sample"] == "100 of 400 rows, drawn at random without replacement, seed 0"
+    page = read_preview_page(default_registry().preview(report, "validation.evaluation@1", {})).text
+    assert "400 rows · a random sample of 100 of them was checked" in page
+    assert report.statistics["sample"] in page
+    assert evaluate(table=iter(parts), sample=100, target="none").statistics == {"sample": report.statistics["sample"]}
     assert report.metrics == evaluate(table=TABLE, sample=100).metrics
     assert report.metrics["roc_auc"] == evaluate(table=seen[0]).metrics["roc_auc"]
     assert list(seen[0].index) == sorted(set(seen[0].index))

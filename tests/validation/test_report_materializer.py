@@ -50,6 +50,7 @@ def test_summary_tells_the_verdict(tmp_path: Path) -> None:
         "validation.failed": 1,
         "validation.warnings": 1,
         "validation.rows": 336_776,
+        "validation.sampled": 100_000,
         "drift.share": 0.25,
     }
     assert found["failures"] == [
@@ -73,7 +74,7 @@ def test_page_shows_failed_checks_first() -> None:
 
 
 def test_page_of_the_library_is_in_a_sandboxed_frame(tmp_path: Path) -> None:
-    """The stored page shows the library's own page in a frame without its origin; the preview, which is elsewhere, does not."""
+    """The stored page shows the library's own page in a frame without its origin; the preview does not."""
     default_registry().save(REPORT, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert '<iframe sandbox="allow-scripts" loading="lazy" src="files/page.html"></iframe>' in page

@@ -125,13 +125,14 @@ def test_reference_of_another_schema_is_a_failed_check() -> None:
 
 @pytest.mark.parametrize("table", [pd.DataFrame({"n": range(1000)}), ds.dataset(pa.table({"n": range(1000)}))])
 def test_sample_is_deterministic_and_stated(table: Any) -> None:
-    """A validator that needs the table in memory gets the same random rows each time, and the report says how many."""
+    """A validator that needs the table in memory gets the same random rows each time, and the report says how."""
     first, second = Recorded([]), Recorded([])
     report = run_validator(first, table, sample=100)
     run_validator(second, table, sample=100)
     taken = first.seen[0][0]["n"].tolist()
     assert taken == second.seen[0][0]["n"].tolist() == sampled_rows(1000, 100)
     assert (report.rows, report.sampled) == (1000, 100)
+    assert report.statistics["sample"] == "100 of 1,000 rows, drawn at random without replacement, seed 0"
 
 
 def test_built_in_checks_are_never_sampled() -> None:
