@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pandas as pd
 import pytest
 from airflow.models.asset import AssetEvent, AssetModel
-from airflow.sdk import dag, task
+from airflow.sdk import dag, task, task_group
 from airflow.utils.session import create_session
 from sqlalchemy import func, select
 
@@ -83,6 +83,25 @@ def test_tasks_downstream_have_the_declared_states(run_dag_test, on_failure, wor
         )
 
 
+def test_airflow_skips_nothing_after_one_of_several_instances(run_dag_test, monkeypatch):
+    """Were they not refused, skips after a mapped task, or in a mapped task group, would leave all tasks to run."""
+    monkeypatch.setattr("airflow_zen.operators.ml_step.refuse_skips", lambda task_id: None)
+
+    @task_group
+    def month(worst: float) -> None:
+        validate(flights(worst), SUITE, on_failure="skip", task_id="check") >> train()
+
+    @dag(dag_id="mapped_checks", schedule=None, start_date=datetime(2026, 1, 1))
+    def mapped_checks():
+        month.expand(worst=[2.0, 700.0])
+        each = ValidateOperator.partial(task_id="each", validator=SUITE, on_failure="skip")
+        each.expand(table=flights.expand(worst=[2.0, 700.0])) >> alert()
+
+    run = run_dag_test(mapped_checks())
+    found = [str(ti.state) for ti in run.get_task_instances() if ti.task_id in ("month.train", "alert")]
+    assert found == ["success"] * 3
+
+
 def test_failed_check_is_not_retried(run_dag_test):
     """A task that may be tried three times fails in its first try."""
     run = run_dag_test(build(700.0, "fail", retries=2))
@@ -104,7 +123,7 @@ def asset_events() -> int:
 
 
 def test_artifact_in_quarantine_starts_no_dag(run_dag_test):
-    """A good output makes an asset event and is the newest version; one in quarantine does neither, and keeps a version."""
+    """A good output makes an asset event and is the newest version; one in quarantine is neither, and has a version."""
 
     def run(worst: float) -> Any:
         @dag(dag_id="declared", schedule=None, start_date=datetime(2026, 1, 1))
