@@ -164,6 +164,6 @@ def _parse_baseline(baseline: str) -> Any:
 
 def _baseline_error(baseline: Any) -> StepDefinitionError:
     return StepDefinitionError(
-        f"evaluate(baseline=…) takes 'name@alias' of a registered model, such as 'flight_delay@champion', or an artifact; got "
-        f"{short_text(baseline)}."
+        "evaluate(baseline=…) takes 'name@alias' of a registered model, such as 'flight_delay@champion', or an "
+        f"artifact; got {short_text(baseline)}."
     )

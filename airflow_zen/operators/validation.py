@@ -130,8 +130,8 @@ def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
     if any(isinstance(each, FunctionValidator) for each in validators):
         if runtime not in (None, IN_PROCESS):
             raise StepDefinitionError(
-                "A function or object of yours validates in the task's process. To run it elsewhere, write a step that returns "
-                f"a ValidationReport: @ml_step(runtime={runtime!r})."
+                "A function or object of yours validates in the task's process. To run it elsewhere, write a step that "
+                f"returns a ValidationReport: @ml_step(runtime={runtime!r})."
             )
         return IN_PROCESS
     return runtime or next(filter(None, (each.runtime for each in validators)), None)

@@ -103,8 +103,8 @@ def metrics_of(predictions: Predictions, wanted: Sequence[Any] | None) -> list[M
         else:
             names = ", ".join(known)
             raise ValidationDefinitionError(
-                f"{each!r} is no metric of a {task} model; there are {names}. Choose one of these, or give a function of "
-                "the true and the predicted values."
+                f"{each!r} is no metric of a {task} model; there are {names}. Choose one of these, or give a function "
+                "of the true and the predicted values."
             )
     return found
 

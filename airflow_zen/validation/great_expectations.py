@@ -104,8 +104,9 @@ def _as_suite(given: Any) -> dict[str, Any]:
         return {"name": str(given.get("name") or ""), "expectations": expectations}
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValidationDefinitionError(
-            "GreatExpectations(…) takes a suite, its dict {'name': …, 'expectations': [{'type': 'expect_…', 'kwargs': {…}}]}, "
-            f"the list alone, or the path of a JSON file with either; this one cannot be read: {error!r}."
+            "GreatExpectations(…) takes a suite, its dict "
+            "{'name': …, 'expectations': [{'type': 'expect_…', 'kwargs': {…}}]}, the list alone, or the path of a JSON "
+            f"file with either; this one cannot be read: {error!r}."
         ) from error
 
 

@@ -226,7 +226,7 @@ def _frame(table: Any, start: int, is_polars: bool, floats: Iterable[str]) -> An
 
 
 def _nullable_integers(table: Any, names: list[str]) -> list[str]:
-    """Return the integer columns with nulls, which are floats in all batches of a frame, not only in those with nulls."""
+    """Return the integer columns with nulls, which are floats in each batch, not only in those with nulls."""
     import pyarrow.types as kinds
 
     empty = to_frame(_subset(table.schema, names).empty_table())

@@ -32,8 +32,8 @@ class Pointblank(Validator):
         is_steps = type(self.steps).__module__.startswith("pointblank.") and hasattr(self.steps, "_steps")
         if not is_steps and not callable(self.steps):
             raise ValidationDefinitionError(
-                f"Pointblank(…) takes pointblank.Steps(), or a function that adds steps to the pointblank.Validate it gets, got "
-                f"{self.steps!r}."
+                "Pointblank(…) takes pointblank.Steps(), or a function that adds steps to the pointblank.Validate that "
+                f"it gets, got {self.steps!r}."
             )
 
     def check(self, table: Any, reference: Any = None) -> ValidationReport:

@@ -106,8 +106,8 @@ def to_arrow(value: Any) -> pa.Table:
     if isinstance(value, Iterator):
         return pa.concat_tables(map(to_arrow, value))
     raise InputError(
-        f"Checks take a table of pandas, Polars or Arrow, got {display_name(type(value))}. Return a table from the step, or "
-        "write a function that takes this value and returns a ValidationReport."
+        f"Checks take a table of pandas, Polars or Arrow, got {display_name(type(value))}. Return a table from the "
+        "step, or write a function that takes this value and returns a ValidationReport."
     )
 
 

@@ -66,7 +66,7 @@ class Constraint:
 
 
 def constraint(name: str, column: str, *, severity: str = "error", **options: Any) -> Constraint:
-    """Return a constraint of whylogs by the name of its factory: `constraint("is_in_range", "hour", lower=0, upper=24)`."""
+    """Return a constraint of whylogs by its factory: `constraint("is_in_range", "hour", lower=0, upper=24)`."""
     return Constraint(name, {"column_name": column, **options}, severity)
 
 
@@ -76,8 +76,8 @@ class Whylogs(Validator):
 
     `only` are the columns to profile, all by default: the cost grows with their number. A column has drifted if the
     p-value of whylogs' test is below `p_value`; with `statistic`, a column of numbers has if the statistic of
-    Kolmogorov and Smirnov is above that: with many rows every difference has a small p-value. The report has the profile
-    as the file `profile.bin`.
+    Kolmogorov and Smirnov is above that: with many rows every difference has a small p-value. The report has the
+    profile as the file `profile.bin`.
     """
 
     constraints: Any = ()

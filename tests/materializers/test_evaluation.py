@@ -61,7 +61,7 @@ def test_each_of_several_classes_has_a_curve() -> None:
 
 
 def test_predictions_alone_have_a_matrix() -> None:
-    """Without scores the page has a matrix and no curve; without predictions, and with more than two classes, neither."""
+    """Without scores the page has a matrix and no curve; without predictions, and with more than two classes, none."""
     page = show(ClassificationEvaluation(["a", "b", "a"], y_pred=["a", "a", "a"]))
     assert "accuracy 0.6667" in page.text
     assert "ROC" not in page.text

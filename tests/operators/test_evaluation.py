@@ -57,7 +57,7 @@ def not_constant(model: Any, frame: pd.DataFrame) -> bool:
 
 
 def test_report_is_the_output_of_the_step():
-    """The report is an artifact that the next step takes as a `ValidationReport`, and its numbers are metrics of the run."""
+    """The report is an artifact that a step takes as a `ValidationReport`, and its numbers are metrics of the run."""
 
     @ml_step
     def gate(report: ValidationReport) -> bool:
@@ -181,7 +181,7 @@ def test_serialized_dag_is_the_same_each_time():
 
 
 def test_size_and_latency_have_limits_and_a_large_table_is_sampled():
-    """The size is that of the model's artifact; a model that is too large or too slow fails; a sample of rows is said."""
+    """The size is that of the model's artifact; a model that is too large or too slow fails; a sample is reported."""
     run = run_dag(pipeline(lambda: evaluate(fit(["x"]), table(), "delay", max_bytes=100, max_latency=60, sample=50)))
     report = load(run.xcom("evaluate_fit"))
     assert [check.title for check in report.failures] == ["size"]

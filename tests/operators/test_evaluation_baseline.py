@@ -79,7 +79,7 @@ def test_alias_of_a_registered_model_is_the_baseline(server, monkeypatch):
 
 
 def test_version_that_no_step_registered_is_refused(server, monkeypatch, tmp_path):
-    """A version of somebody else has no artifact; one that a step registered, and a version of an artifact, are baselines."""
+    """A version of somebody else has no artifact; one of a step, and a version of an artifact, are baselines."""
     name = f"regressor_{uuid.uuid4().hex[:8]}"
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
     client = mlflow.MlflowClient(server.uri)

@@ -171,7 +171,7 @@ def checked(mark: Artifact) -> Any:
 
 
 def test_own_validators_in_each_form(tmp_path, monkeypatch):
-    """A function, a class and an entry point of the user validate as a step, as an operator, and declared on an output."""
+    """A function, a class and an entry point of the user validate as a step, as an operator, and on an output."""
     write_distribution(tmp_path, "company_rules_module:Rules")
     monkeypatch.syspath_prepend(str(tmp_path))
     validators.entry_point_validators.cache_clear()
@@ -310,7 +310,7 @@ def test_reference_is_an_artifact():
 
 
 def test_checks_run_in_another_runtime():
-    """Built-in checks of a step, and those declared on an output, are made in the runtime of the step, with the same report."""
+    """Built-in checks of a step, and those of an output, are made in the runtime of the step, with the same report."""
     here = Python(sys.executable)
 
     @ml_step(runtime=here)

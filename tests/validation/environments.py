@@ -27,7 +27,7 @@ def environment_of(validator: type[Validator]) -> str:
 
 
 def run_there(interpreter: str, module: str) -> Any:
-    """Call `every_case` of a module in an environment, which imports its library once; return the result, which is JSON."""
+    """Call `every_case` of a module in an environment, which imports its library once; return the JSON result."""
     variables = {**os.environ, **TELEMETRY_OFF, "PYTHONPATH": str(_ROOT)}
     command = [interpreter, "-c", _CODE, f"tests.validation.{module}"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)

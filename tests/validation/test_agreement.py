@@ -55,7 +55,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("rule", RULES)
 def test_same_rule_finds_the_same_rows(rule: str) -> None:
-    """Built-in checks, pandera, pointblank and Great Expectations count and label the same failing rows of all flights."""
+    """Built-in checks, pandera, pointblank and Great Expectations count and label the same rows of all flights."""
     failing = EXPECTED[rule](flights())
     labels = [str(label) for label in flights().index[failing][:20]]
     for validator in RULES[rule]:

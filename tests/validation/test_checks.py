@@ -218,7 +218,7 @@ def test_schema_is_compared_by_name_and_type() -> None:
 
 
 def test_leakage_is_the_correlation_of_pandas() -> None:
-    """The association with a numeric target is the absolute correlation; a copy of the target in another unit is found."""
+    """The association with a numeric target is the absolute correlation; a copy in another unit is found."""
     x, y = RNG.normal(size=3000), RNG.normal(size=3000)
     table = pd.DataFrame(
         {"target": y + 1e6, "near": y + 0.5 * x, "copy": -60 * y, "group": np.where(y > 0, "late", "early")}

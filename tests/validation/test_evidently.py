@@ -1,4 +1,4 @@
-"""Promises of the validator `Evidently`, in an environment of its own, because Evidently does not run beside pandas 3."""
+"""Promises of the validator `Evidently`, in an environment of its own: it does not run beside pandas 3."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_presets(cases: dict[str, Any]) -> None:
 
 
 def test_it_still_needs_an_environment_of_its_own(python: str) -> None:
-    """Evidently imports a name that pandas 3 does not have; when this fails, try it beside Airflow, and drop the runtime."""
+    """Evidently imports a name that pandas 3 lacks; when this fails, try it beside Airflow, and drop the runtime."""
     assert isinstance(parse_runtime(Evidently.runtime, "a test"), Virtualenv)
     code = "from importlib.util import find_spec; print(*find_spec('evidently').submodule_search_locations)"
     folder = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

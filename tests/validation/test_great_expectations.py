@@ -72,7 +72,8 @@ def test_a_suite_has_several_forms(tmp_path: Path) -> None:
     suite = gx.ExpectationSuite(name="s", expectations=[dict(each) for each in SUITE])
     (tmp_path / "suite.json").write_text(json.dumps(whole))
     (tmp_path / "beside.py").write_text(
-        "from airflow_zen.validation.great_expectations import GreatExpectations\nVALIDATOR = GreatExpectations('suite.json')\n"
+        "from airflow_zen.validation.great_expectations import GreatExpectations\n"
+        "VALIDATOR = GreatExpectations('suite.json')\n"
     )
     names: dict[str, Any] = {}
     exec(compile((tmp_path / "beside.py").read_text(), str(tmp_path / "beside.py"), "exec"), names)

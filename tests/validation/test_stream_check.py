@@ -42,7 +42,7 @@ def seen_by(table: Any) -> ValidationReport:
 
 
 def test_pandera_checks_all_rows_of_a_stream(tmp_path: Path) -> None:
-    """A schema finds in a stream what it finds in the whole table, duplicates across batches too, and samples nothing."""
+    """A schema finds in a stream what it finds in a table, duplicates across batches too, and samples nothing."""
     columns = {"n": pp.Column(int, pp.Check.lt(800)), "key": pp.Column(int, unique=True)}
     suite, whole = Pandera(pp.DataFrameSchema(columns)), pd.concat(list(batches()), ignore_index=True)
     whole.loc[899, "key"] = 0

@@ -107,7 +107,7 @@ def test_profile_is_read_only_where_whylogs_is(tmp_path: Path) -> None:
 
 
 def test_bad_tables_fail_in_checks(cases: dict[str, Any]) -> None:
-    """A column without numbers fails where whylogs lets it pass, and so does an unknown column, constraint or reference."""
+    """A column without numbers, which whylogs lets pass, and an unknown column, constraint or reference fail."""
     for name, (table, reference) in cases["broken"].items():
         assert "validator_runs" not in {**by_title(table), **by_title(reference)}
         for title in ("is_non_negative(gone)", "nonsense(carrier)"):
