@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pandas as pd
 import pytest
 from airflow.models.asset import AssetEvent, AssetModel
+from airflow.providers.standard.utils.skipmixin import XCOM_SKIPMIXIN_KEY, XCOM_SKIPMIXIN_SKIPPED
 from airflow.sdk import dag, task, task_group
 from airflow.utils.session import create_session
 from sqlalchemy import func, select
@@ -100,6 +101,8 @@ def test_airflow_skips_nothing_after_one_of_several_instances(run_dag_test, monk
     run = run_dag_test(mapped_checks())
     found = [str(ti.state) for ti in run.get_task_instances() if ti.task_id in ("month.train", "alert")]
     assert found == ["success"] * 3
+    skips = run.get_task_instance("alert").xcom_pull(["month.check", "each"], key=XCOM_SKIPMIXIN_KEY, map_indexes=1)
+    assert list(skips) == [{XCOM_SKIPMIXIN_SKIPPED: ["month.train"]}, {XCOM_SKIPMIXIN_SKIPPED: ["alert"]}]
 
 
 def test_failed_check_is_not_retried(run_dag_test):
