@@ -68,7 +68,7 @@ def demo(stack: LocalStack, dag_id: str) -> None:
 def _run(airflow: AirflowApi, dag_id: str, which: str) -> tuple[DagRun, list[Step]]:
     print(f"The {which} run …", end=" ", flush=True)
     begun = time.monotonic()
-    run = airflow.wait_for_dag_run(airflow.trigger(dag_id), timeout=480)
+    run = airflow.wait_for_dag_run(airflow.trigger(dag_id), timeout=900)
     print(f"{run.state} after {time.monotonic() - begun:.1f} s")
     tasks = airflow.task_instances(run)
     if run.state != "success":
