@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import XComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.errors import StepDefinitionError
+from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.settings import Settings, open_stack
+from airflow_zen.errors import InputError, StepDefinitionError
 from airflow_zen.models.model import ModelSelector, as_selector
 from airflow_zen.models.predict import BATCH_ROWS, concatenate, needs_flavor, predict_batches, predict_flavor
 from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.operators.stack_selection import resolve_stack_name
 from airflow_zen.operators.validation import is_artifact, is_list_of_artifacts, unique_task_id
 
 if TYPE_CHECKING:
-    from airflow_zen.config.registry import SelectorResolver
+    from airflow_zen.stack import Stack
     from airflow_zen.steps.step import Step
+
+log = logging.getLogger("airflow_zen.models")
 
 _PREDICT_VERSION = 1
 """Raised when the same model predicts something else for the same table; it is in the cache key."""
@@ -80,7 +88,7 @@ class BatchPredictOperator(MLStepOperator):
             self.python_callable = predict_flavor
             del found["method"]
         if self.parts > 1 and (table := _look_up(found["table"], "table", selectors)):
-            rows = int(selectors.stack.store.manifest(table).summary.get("rows", 0))
+            rows = _count_rows(table, selectors.stack)
             begin, end = (rows * at // self.parts for at in (self.part, self.part + 1))
             found |= {"table": table.to_wire(), "part": (begin, end)}
         self.op_kwargs = found | ({"model": model.to_wire()} if model else {})
@@ -106,6 +114,8 @@ def predict(
     """
     predictor = predictor_of(model)
     name = task_id or unique_task_id("predict", predictor, "model", options)
+    if parts > 1 or is_list_of_artifacts(table):
+        predictor, table = _same_versions(name, predictor, table, options)
     shared: dict[str, Any] = {"predictor": predictor, "keys": keys, "features": features, "method": method}
     shared |= {"batch_rows": batch_rows, **options}
     if is_list_of_artifacts(table):
@@ -120,6 +130,42 @@ def predict(
     ).output
 
 
+def _same_versions(name: str, predictor: Any, table: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the model and the table with exact versions instead of selectors: an alias may move between two parts.
+
+    A task of its own looks them up.
+    """
+    given = {"model": predictor, "table": table}
+    selected = {
+        key: value for key, value in given.items() if isinstance(value, dict) and not ArtifactRef.is_wire(value)
+    }
+    if not selected:
+        return predictor, table
+    found = PythonOperator(
+        task_id=f"{name}_versions",
+        python_callable=_look_up_versions,
+        op_kwargs={"selected": selected, "stack": options.get("stack", "")},
+        multiple_outputs=True,
+        **{key: options[key] for key in ("dag", "task_group") if key in options},
+    )
+    exact = {key: XComArg(found, key) if key in selected else value for key, value in given.items()}
+    return exact["model"], exact["table"]
+
+
+def _look_up_versions(selected: Mapping[str, Any], stack: str, dag_run: Any = None) -> dict[str, Any]:
+    """Return a selector of the exact version of a model, and the artifact of a table."""
+    settings = Settings.read(resolve_stack_name(dag_run.conf, stack))
+    selectors, found = SelectorResolver(settings, open_stack(settings, lineage=False)), {}
+    for key, value in selected.items():
+        if selector := as_selector(value):
+            version = selectors.registry.get(selector)
+            log.info("Model %s is version %s.", selector, version.number)
+            found[key] = ModelSelector(version.name, version.number).to_wire()
+        else:
+            found[key] = selectors.resolve(value).to_wire()
+    return found
+
+
 def predictor_of(model: Any) -> Any:
     """Return a model as an argument. Raises `StepDefinitionError` or `ModelNameError` for other values."""
     if isinstance(model, str):
@@ -131,6 +177,16 @@ def predictor_of(model: Any) -> Any:
             f"predict(model=…) takes the output of a step, or a version such as 'flight_delay@champion', got {model!r}."
         )
     return model
+
+
+def _count_rows(table: ArtifactRef, stack: Stack) -> int:
+    rows = stack.store.manifest(table).summary.get("rows")
+    if rows is None:
+        raise InputError(
+            f"Artifact {table.name or table.digest[:12]!r} ({table.encoding}) does not say how many rows it has, so that it has no "
+            "parts. Leave parts=… out, or pass a table of pandas, Polars or Arrow."
+        )
+    return int(rows)
 
 
 def _look_up(value: Any, path: str, selectors: SelectorResolver) -> ArtifactRef | None:

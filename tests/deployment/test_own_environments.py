@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import psutil
 import pytest
@@ -11,6 +13,7 @@ from airflow_zen.deployment import BentoML, KServe, Seldon, parse_target
 from airflow_zen.deployment.bentoml import bento_tag
 from airflow_zen.deployment.protocols import Rows, compare_predictions, encode_v1
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.lineage.mlflow.models import ANY_OUTPUT
 from tests.deployment.servers import flights, post, save_model, served
 
 TARGETS = [BentoML(workers=2, timeout=50), KServe(), Seldon()]
@@ -28,6 +31,8 @@ def model(tmp_path_factory):
 def test_predictions_equal_those_in_process(target, model, tmp_path):
     """A server answers 1,000 rows as the model does, whole numbers among them, and names what a bad request lacks."""
     directory, expected = model
+    if target.kind == "seldon":
+        directory = _with_outputs_of_the_registry(directory, tmp_path / "model")
     with served(target, directory, tmp_path) as place:
         url = f"{place.url}{target.predict_path(place.name)}"
         status, answer = post(url, target.encode_rows(Rows.from_value(flights())))
@@ -41,6 +46,13 @@ def test_predictions_equal_those_in_process(target, model, tmp_path):
             _speaks_v1(place, expected)
         elif target.kind == "bentoml":
             _describes_its_rows(tmp_path / "server/bentoml/bentos" / "/".join(bento_tag(place.name, place.digest)))
+
+
+def _with_outputs_of_the_registry(directory, copy):
+    """Copy a model with the outputs that a step's registered model has in its signature."""
+    mlmodel = shutil.copytree(directory, copy) / "MLmodel"
+    mlmodel.write_text(re.sub(r"(?m)^  outputs: .*$", f"  outputs: '{ANY_OUTPUT}'", mlmodel.read_text()))
+    return copy
 
 
 def _speaks_v1(place, expected):

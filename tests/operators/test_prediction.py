@@ -1,5 +1,6 @@
 """Promises of `predict`: tables, parts and models as steps."""
 
+import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,10 @@ from pandas.testing import assert_frame_equal
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import Each, MLflowModel, load, ml_step, predict
+from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import InputError, ModelNameError, StepDefinitionError
 from airflow_zen.models.predict import predict_flavor
+from airflow_zen.runs.step_run import StepRunId
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
 
@@ -63,6 +66,32 @@ def test_one_table_whole_in_parts_and_in_lists_predicts_the_same():
     listed = predictions(lambda: predict(fit(), [table(0, 400), table(400, ROWS)], keys=["gate"]))
     assert_frame_equal(listed, expected)
     assert_frame_equal(predictions(lambda: predict(fit(), halves(), keys=["gate"])), expected)
+
+
+@pytest.mark.server
+def test_parts_are_predicted_by_one_version(server, monkeypatch):
+    """When the alias moves between two parts, all parts have the version that it had at first."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    name = f"line_{uuid.uuid4().hex[:8]}"
+
+    @ml_step(model=name)
+    def train(slope: float) -> LinearRegression:
+        frame = flights(0, ROWS)
+        return LinearRegression().fit(frame[["x"]], slope * frame["x"])
+
+    for slope in (1.0, 2.0):
+        run_dag(pipeline(lambda slope=slope: train(slope), dag_id=name), run_id=str(slope))
+    client = mlflow.MlflowClient(server.uri)
+    client.set_registered_model_alias(name, "champion", "1")
+    dag = pipeline(lambda: predict(f"{name}@champion", table(), parts=2, task_id="predict"), dag_id=f"{name}_predicts")
+    run = run_dag(dag)
+    assert load(run.xcom("predict"))["prediction"].to_numpy() == pytest.approx(np.arange(ROWS))
+    client.set_registered_model_alias(name, "champion", "2")
+    run.tasks = [task for task in run.tasks if task.task_id in ("table", "predict_versions")]
+    again = run_dag(dag, earlier=run, try_number=2)
+    assert again.xcom("predict_parts", map_index=1)["cached"] is True
+    record = open_stack().records.get(StepRunId(f"{name}_predicts", "manual__1", "predict_parts", 1, 2))
+    assert record.selected == {"model": f"{name}/1, version 1"}
 
 
 @ml_step

@@ -68,7 +68,8 @@ def _paragraphs(run: StepRun, experiment_id: str, parent_run_id: str) -> Iterato
         yield f"Cached: the outputs were made by {origin}{took}."
     if run.error:
         yield f"**Error:** `{run.error.replace('`', chr(39))[:1000]}`"
-    rows = [_row("in", argument, ref, experiment_id) for argument, ref in run.inputs.items()]
+    names = {path: f"{path}: {text}" for path, text in run.selected.items()}
+    rows = [_row("in", names.get(argument, argument), ref, experiment_id) for argument, ref in run.inputs.items()]
     rows += [_row("out", output, ref, experiment_id) for output, ref in run.outputs.items()]
     if rows:
         head = padded_row(["", "name", "artifact", "shape", "digest"])

@@ -16,8 +16,10 @@ def test_an_empty_run():
 def test_artifacts_are_a_table_with_links(ref):
     """Each artifact is a row with its direction and a link to all runs that read or wrote it."""
     frame = ref("d/load")
-    text = run_description(StepRun(RUN.id, inputs={"a|b": frame}, outputs={"output": ref("d/train")}), "7")
-    assert "| in&emsp; | a/b&emsp; | d/load&emsp; | 3 rows × 2 columns&emsp; |" in text
+    selected = {"a|b": "delay@champion, version 7"}
+    run = StepRun(RUN.id, inputs={"a|b": frame}, selected=selected, outputs={"output": ref("d/train")})
+    text = run_description(run, "7")
+    assert "| in&emsp; | a/b: delay@champion, version 7&emsp; | d/load&emsp; | 3 rows × 2 columns&emsp; |" in text
     assert f"| [{frame.digest[:16]}](#/experiments/7/runs?" in text
     assert "| out&emsp; | output&emsp; | d/train&emsp; |" in text
 
