@@ -13,7 +13,18 @@ import psutil
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import Deployment, MLflowServing, NotNull, deploy, load, ml_step, predictions, validate
+from airflow_zen import (
+    Check,
+    Deployment,
+    MLflowServing,
+    NotNull,
+    ValidationReport,
+    deploy,
+    load,
+    ml_step,
+    predictions,
+    validate,
+)
 from airflow_zen.config.settings import open_stack
 from airflow_zen.deployment.client import ServiceClient
 from airflow_zen.deployment.protocols import Rows, decode_predictions, encode_invocation
@@ -39,6 +50,12 @@ def numbers() -> pd.DataFrame:
 
 def delays(frame: pd.DataFrame) -> Any:
     return frame["dep_delay"] * 0.9 + frame["distance"] / 1000
+
+
+def same_distances(table: Any, reference: pd.DataFrame) -> ValidationReport:
+    """Report whether the distances of the requests are those that the model was trained on."""
+    found = {*table["distance"].to_pylist()} ^ {*reference["distance"]}
+    return ValidationReport("distances", [Check(name="same", passed=not found, observed=f"{found}", expected="set()")])
 
 
 @pytest.fixture
@@ -105,9 +122,12 @@ def test_champion_is_served_replaced_and_rolled_back(server, service, monkeypatc
     assert f"The smoke test of '{name}' failed: row 0 is " in str(failed.error)
     assert httpx.post(record.predict_url, json=body, trust_env=False, timeout=60).json() == answer
 
-    watched = run_dag(
-        pipeline(lambda: validate(predictions(name), [NotNull("prediction"), NotNull("latency_ms")]), dag_id="watch")
-    )
+    def watch() -> None:
+        recent = predictions(name)
+        validate(recent, [NotNull("prediction"), NotNull("latency_ms")])
+        validate(recent, same_distances, reference=numbers())
+
+    watched = run_dag(pipeline(watch, dag_id="watch"))
     assert set(watched.states.values()) == {"success"}
     (table,) = [load(watched.xcom(task_id)) for task_id in watched.states if task_id.startswith("predictions_of")]
     assert len(table) == 2000
