@@ -21,8 +21,8 @@ from airflow_zen.deployment.client import find_service, service_command
 from airflow_zen.deployment.state import has_deployments
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack import s3 as local_s3
-from airflow_zen.localstack.processes import MARK_VARIABLE, Process
-from airflow_zen.localstack.state import AIRFLOW_USER, Layout, load_or_create_secrets
+from airflow_zen.localstack.processes import MARK_VARIABLE, Process, find_marked_processes
+from airflow_zen.localstack.state import AIRFLOW_USER, Layout, LocalStack, load_or_create_secrets
 
 AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
 MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
@@ -219,6 +219,16 @@ def services_of(layout: Layout) -> tuple[Service, ...]:
     """Return the services of a stack in the order of their start."""
     deployments = (DEPLOYMENTS,) if has_deployments(layout.deployments) else ()
     return (*((S3,) if layout.s3_server else ()), MLFLOW, *deployments, *AIRFLOW_SERVICES)
+
+
+def running_services(stack: LocalStack) -> dict[str, Process]:
+    """Return the running processes of a stack by service, with a deployment service that a task of it has started."""
+    found = stack.running_processes()
+    if found and DEPLOYMENTS.name not in found and (address := find_service(stack.layout.deployments)):
+        started = Process(address.pid, address.started)
+        marked = {process.pid for process in find_marked_processes(stack.layout.mark)}
+        found |= {DEPLOYMENTS.name: started} if started.pid in marked else {}
+    return found
 
 
 class HttpError(ZenError, ConnectionError):

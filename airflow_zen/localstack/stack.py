@@ -26,6 +26,7 @@ from airflow_zen.localstack.services import (
     Service,
     airflow_token,
     request_json,
+    running_services,
     service_environment,
     services_of,
     write_airflow_cfg,
@@ -185,7 +186,7 @@ class _Start:
     """One start of a stack; `stack` always lists the running processes, also on disk, so that `down` finds them."""
 
     def __init__(self, stack: LocalStack, timeout: float, on_progress: ProgressCallback) -> None:
-        self.stack = replace(stack, processes=stack.running_processes())
+        self.stack = replace(stack, processes=running_services(stack))
         self._layout = stack.layout
         self._services = services_of(stack.layout)
         self._environment = service_environment(stack.layout, stack.settings)

@@ -11,10 +11,11 @@ import pytest
 
 from airflow_zen.cli import stack_up
 from airflow_zen.localstack import stack as local_stack
-from airflow_zen.localstack.processes import find_marked_processes
-from airflow_zen.localstack.services import HttpError, airflow_token, request_json
+from airflow_zen.localstack.processes import find_marked_processes, start_process, stop_processes
+from airflow_zen.localstack.services import DEPLOYMENTS, HttpError, airflow_token, request_json, service_environment
 from airflow_zen.localstack.stack import start_local_stack
 from airflow_zen.localstack.state import StackError, read_local_stack
+from tests.deployment.conftest import wait_until
 from tests.servers.airflow_api import AirflowApi, WaitTimeout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -202,6 +203,21 @@ def test_restarts_a_crashed_service(stack, directory, dags):
     assert restarted.processes["triggerer"].pid != stack.processes["triggerer"].pid
     assert not any(child.is_running() for child in children)
     assert restarted.processes["scheduler"] == stack.processes["scheduler"]
+
+
+def test_up_keeps_the_deployment_service_of_a_task(stack, directory, dags):
+    """The service that the first deployment of a running stack started serves on after `up`, and is one of the stack's."""
+    command, log = DEPLOYMENTS.command(stack.layout), stack.layout.log(DEPLOYMENTS.name)
+    service = start_process(command, service_environment(stack.layout, stack.settings), log)
+    try:
+        assert wait_until(lambda: DEPLOYMENTS.is_ready(stack.layout, service), 60), log.read_text()
+        again = start_local_stack(directory, dags)
+        assert service.is_running()
+        assert abs(again.processes[DEPLOYMENTS.name].started - service.started) < 2
+        assert again.processes[DEPLOYMENTS.name].pid == service.pid
+        assert read_local_stack(directory) == again
+    finally:
+        stop_processes([service], "")
 
 
 def test_service_that_cannot_start(directory, tmp_path):
