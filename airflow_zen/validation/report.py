@@ -164,7 +164,7 @@ def describe_sample(sampled: int | None, rows: int | None) -> dict[str, str]:
     """Return the statistic that says which rows were checked; none if all were."""
     if sampled is None:
         return {}
-    return {"sample": f"{sampled:,} of {rows:,} rows, drawn at random without replacement, seed 0"}
+    return {"sample": f"{sampled:,} of {rows:,} rows, drawn at random with seed 0"}
 
 
 _FAILURE_HEADER = ("check", "column", "severity", "observed", "expected", "rows")

@@ -94,7 +94,7 @@ def test_large_table_is_sampled(size: int) -> None:
     report = evaluate(table=iter(parts), sample=100, checks=[lambda model, table: bool(seen.append(table) or True)])
     assert (report.rows, report.sampled, str(report).endswith("400 rows (100 checked)")) == (400, 100, True)
     assert report.facts()["validation.sampled"] == 100
-    assert report.statistics["sample"] == "100 of 400 rows, drawn at random without replacement, seed 0"
+    assert report.statistics["sample"] == "100 of 400 rows, drawn at random with seed 0"
     page = read_preview_page(default_registry().preview(report, "validation.evaluation@1", {})).text
     assert "400 rows · a random sample of 100 of them was checked" in page
     assert report.statistics["sample"] in page

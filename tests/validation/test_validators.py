@@ -132,7 +132,7 @@ def test_sample_is_deterministic_and_stated(table: Any) -> None:
     taken = first.seen[0][0]["n"].tolist()
     assert taken == second.seen[0][0]["n"].tolist() == sampled_rows(1000, 100)
     assert (report.rows, report.sampled) == (1000, 100)
-    assert report.statistics["sample"] == "100 of 1,000 rows, drawn at random without replacement, seed 0"
+    assert report.statistics["sample"] == "100 of 1,000 rows, drawn at random with seed 0"
 
 
 def test_built_in_checks_are_never_sampled() -> None:
