@@ -110,15 +110,16 @@ def _check_report(report: ValidationReport, number: int, contest: Contest) -> It
 
 
 def _check_gain(gate: Better, reports: Sequence[EvaluationReport], contest: Contest) -> Check:
-    """Return whether the gain of a metric suffices, by the first report that has it."""
+    """Return whether the gain of a metric suffices, in each report that has it."""
     expected = f"more than {gate.by:g}" if not gate.by else f"at least {gate.by:g}"
     expected += " in all of the 95% interval" if gate.confident else ""
     check = Check(name="better", column=gate.metric, passed=False, expected=expected, threshold=gate.by)
     key = f"gain.low.{gate.metric}" if gate.confident else f"gain.{gate.metric}"
-    gain = next((report.metrics[key] for report in reports if key in report.metrics), None)
-    if gain is not None:
-        passed = gain >= gate.by and gain > 0
-        return msgspec.structs.replace(check, passed=passed, observed=f"{gain:.4g}", value=gain)
+    gains = [report.metrics[key] for report in reports if key in report.metrics]
+    if gains:
+        passed = all(gain >= gate.by and gain > 0 for gain in gains)
+        observed = ", ".join(f"{gain:.4g}" for gain in gains)
+        return msgspec.structs.replace(check, passed=passed, observed=observed, value=min(gains))
     if not contest.current:
         measured = any(gate.metric in report.metrics for report in reports)
         message = "The alias has no version yet." if measured else f"No report measures {gate.metric!r}. Evaluate it."

@@ -22,7 +22,7 @@ from airflow_zen.models.model import (
     validate_alias,
     validate_model_name,
 )
-from airflow_zen.models.promotion import Move, Promotions
+from airflow_zen.models.promotion import Move, Promotion, Promotions
 from airflow_zen.operators.assets import asset_of_alias, merge_assets
 from airflow_zen.operators.evaluation import evaluate
 from airflow_zen.operators.validation import ReportOperator, is_artifact, is_list_of_artifacts
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_zen.models.registry import RegisteredModels
     from airflow_zen.runs.step_run import StepRun
 
-_MOVED = "promotion.moved"
+_MOVED, _VERSION, _PREVIOUS = "promotion.moved", "promotion.version", "promotion.previous"
 _TITLE = "promotion of {}"
 
 
@@ -109,9 +109,9 @@ class PromoteModelOperator(ReportOperator):
             self.outlets = [outlet for outlet in self.outlets if getattr(outlet, "uri", None) != asset.uri]
         elif any(getattr(outlet, "uri", None) == asset.uri for outlet in self.outlets):
             event = context["outlet_events"][asset]
-            version = str(int(facts["promotion.version"]))
-            described = {"model": selector.name, "alias": selector.alias, "version": version}
-            described |= {"previous": self.op_kwargs.get("previous", ""), "digest": run.inputs["candidate"].digest}
+            version, previous = (str(int(facts[key])) if key in facts else "" for key in (_VERSION, _PREVIOUS))
+            described = {"model": selector.name, "alias": selector.alias, "version": version, "previous": previous}
+            described["digest"] = run.inputs["candidate"].digest
             event.extra = {**described, **event.extra}
 
 
@@ -210,7 +210,7 @@ def promote_candidate(
     else:
         contest = Contest(candidate.digest, previous, current_digest)
         checks = [*check_gates(gates, contest), *_check_approval(approval, approved, candidate)]
-    moved = False
+    done = None
     if moves and all(check.passed for check in checks):
         move = Move(
             model=name,
@@ -224,10 +224,13 @@ def promote_candidate(
             approved_by=_person(approval),
             gates={check.title: check.observed for check in checks},
         )
-        moved, refusal = _promote(promotions, move)
+        done, refusal = _promote(promotions, move)
         checks += refusal
+    # An earlier try of this task may have moved it.
+    previous = done.previous if done else previous
     facts = {"model": name, "alias": to, "version": version.number, "previous": previous, "digest": candidate.digest}
-    numbers = {_MOVED: float(moved), "promotion.version": float(version.number)}
+    numbers = {_MOVED: float(done is not None), _VERSION: float(version.number)}
+    numbers |= {_PREVIOUS: float(previous)} if previous else {}
     selector = ModelSelector(name, f"@{to}")
     return ValidationReport(_TITLE.format(selector), tuple(checks), statistics=facts, metrics=numbers)
 
@@ -277,14 +280,14 @@ def _deliver_registration(name: str, candidate: Any, registry: RegisteredModels,
         sync_pending(stack.lineage, stack.records, stack.clock)
 
 
-def _promote(promotions: Promotions, move: Move) -> tuple[bool, list[Check]]:
-    """Return whether the alias was moved, and the failed check of a move that was refused."""
+def _promote(promotions: Promotions, move: Move) -> tuple[Promotion | None, list[Check]]:
+    """Return the promotion if this task has moved the alias, and the failed check of a move that was refused."""
     try:
-        _, moved = promotions.promote(move)
+        done, moved = promotions.promote(move)
     except PromotionRefused as error:
         check = Check(name="unchanged_since_comparison", passed=False, observed="the alias moved", message=str(error))
-        return False, [check]
-    return moved, []
+        return None, [check]
+    return done if moved else None, []
 
 
 def _check_approval(approval: Any, approved: ValidationReport | None, candidate: ArtifactRef) -> list[Check]:
