@@ -40,10 +40,8 @@ class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     MLServer. `canary`: the percentage of the requests that a new version gets while the old one gets the others, until it
     is deployed without, or promoted. `logger`: the URL that requests and answers are sent to, such as
     `<gateway>/log/{model}?version={version}&deployment={deployment}&token={token}` of the deployment service, with
-    these names in it.
-    `runtime`, `image`: another serving runtime, or another image of it, where the model needs more libraries.
-    `resources`: of its container. The other options are those of
-    `ClusterTarget`.
+    these names in it. `runtime`, `image`: another serving runtime, or another image of it, where the model needs more
+    libraries. `resources`: of its container. The other options are those of `ClusterTarget`.
 
     https://kserve.github.io/website/
     """

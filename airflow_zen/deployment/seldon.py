@@ -38,8 +38,7 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
     service `seldon-mesh` of the namespace; with `core=1` a `SeldonDeployment` of Seldon Core 1. `server_name`, `memory`: of
     a `Model`. `logger`: the URL that Core 1 sends requests and answers to, such as
     `<gateway>/log/{model}?version={version}&deployment={deployment}&token={token}` of the deployment service, with
-    these names in it;
-    Core 2 has none. The other options are those of `ClusterTarget`.
+    these names in it; Core 2 has none. The other options are those of `ClusterTarget`.
 
     https://docs.seldon.ai/seldon-core-2
     """
