@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import InputError
@@ -117,6 +118,9 @@ def _load_flavor(directory: Path) -> Any:
     # MLflow itself takes the columns of a signature.
     with suppress(NotImplementedError):
         raw = model.get_raw_model()
+        if hasattr(raw, "get_inputs") and len(raw.get_inputs()) == 1:
+            # Of a frame, MLflow returns what an ONNX model predicts without its shape.
+            return SimpleNamespace(predict=lambda frame: model.predict(frame.to_numpy()))
         known = (getattr(raw, name, None) for name in ("feature_names_in_", "feature_names"))
         model.feature_names_in_ = next((names for names in known if names is not None), None)
     return model
@@ -171,7 +175,9 @@ def _columns(model: Any, method: PredictMethod, found: Any, rows: int) -> pd.Dat
     import numpy as np
     import pandas as pd
 
-    if isinstance(found, pd.DataFrame):
+    if isinstance(found, dict):
+        columns = pd.DataFrame(_named_columns(found))
+    elif isinstance(found, pd.DataFrame):
         columns = found.copy()
         if isinstance(found.columns, pd.RangeIndex):
             columns.columns = pd.Index(_numbered(found.shape[1]))
@@ -188,6 +194,18 @@ def _columns(model: Any, method: PredictMethod, found: Any, rows: int) -> pd.Dat
     if len(columns) != rows:
         raise InputError(f"{type(model).__name__} predicts {len(columns)} rows for {rows} rows of the table.")
     return columns
+
+
+def _named_columns(found: dict[str, Any]) -> dict[str, Any]:
+    """Return arrays by name as columns; those of an array of several are numbered."""
+    import numpy as np
+
+    arrays = {name: np.atleast_1d(array) for name, array in found.items()}
+    return {
+        name if array.size == len(array) else f"{name}_{at}": column
+        for name, array in arrays.items()
+        for at, column in enumerate(array.reshape(len(array), -1).T)
+    }
 
 
 def _names(model: Any, method: PredictMethod, count: int) -> list[str]:

@@ -15,7 +15,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from airflow_zen.errors import InputError
 from airflow_zen.materializers.arrow import parquet_writer
-from airflow_zen.models.predict import predict_batches, predict_frame
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.models.predict import predict_batches, predict_flavor, predict_frame
 from tests.materializers.views.loading import open_stack
 
 FRAME = pd.DataFrame({"flight": [f"f{at}" for at in range(10)], "x": np.arange(10.0), "y": np.arange(10.0)[::-1]})
@@ -119,6 +120,24 @@ def test_forms_of_predictions():
     own = predict_frame(LINE, FRAME, ["flight"], method=lambda model, rows: pd.DataFrame({"low": rows["x"] - 1}))
     assert [*own.columns] == ["flight", "low"]
     assert "prediction" in predict_frame(LINE, FRAME, method=lambda model, rows: rows["x"])
+
+
+@pytest.mark.ml
+def test_onnx_model_predicts_columns_by_the_names_of_its_outputs(tmp_path):
+    """An ONNX model gets the values of the columns; each output is a column, or several."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: make test-ml")
+    from onnx import TensorProto, helper
+
+    floats = {"x": 2, "y": 1, "z": 2}
+    x, y, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, floats[name]]) for name in floats)
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [2, 1], [1.0, 2.0])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    graph = helper.make_graph(nodes, "graph", [x], [y, z], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    default_registry().save(model, tmp_path)
+    (found,) = predict_flavor(tmp_path, iter([FRAME]), keys=["flight"])
+    expected = FRAME[["flight"]].assign(y=FRAME["x"] + 2 * FRAME["y"], z_0=-FRAME["x"], z_1=-FRAME["y"])
+    assert_frame_equal(found, expected, check_dtype=False)
 
 
 def test_features_of_a_model_without_names():
