@@ -5,37 +5,29 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from airflow_zen.localstack.services import request_json
-from tests.servers.airflow_api import DagRun
-
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def events_of(deployment, dag_id, count):
     """Return what started the runs of a DAG, the first first, once there are so many events and all runs have ended."""
-    url, deadline = f"{deployment.airflow.url}/api/v2/dags/{dag_id}/dagRuns?order_by=run_after", time.monotonic() + 300
+    deadline = time.monotonic() + 300
     while True:
-        runs = [DagRun(dag_id, run["dag_run_id"], run["state"]) for run in request_json("GET", url)["dag_runs"]]
+        runs = deployment.airflow.dag_runs(dag_id)
         if all(run.state == "success" for run in runs):
             found = [(run, event) for run in runs for event in deployment.xcom(run, "told")]
             if len(found) >= count:
                 return found
-        assert time.monotonic() < deadline, (
-            runs,
-            request_json("GET", f"{deployment.airflow.url}/api/v2/assets/events"),
-        )
+        assert time.monotonic() < deadline, runs
         time.sleep(0.5)
 
 
 def answer(deployment, run, option):
     """Answer the question of a run as a person does, once it is asked."""
-    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve_promote"
     deadline = time.monotonic() + 300
     while deployment.tasks(run)["approve_promote", -1].state not in ("awaiting_input", "deferred"):
         assert time.monotonic() < deadline, deployment.tasks(run)
         time.sleep(0.5)
-    url = f"{deployment.airflow.url}/api/v2/{path}/-1/hitlDetails"
-    request_json("PATCH", url, {"chosen_options": [option], "params_input": {}})
+    deployment.airflow.answer(run, "approve_promote", option)
 
 
 def ended(deployment, run):

@@ -84,6 +84,15 @@ class AirflowApi:
         body = {"logical_date": None, "conf": conf or {}}
         return msgspec.convert(self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", body), DagRun)
 
+    def dag_runs(self, dag_id: str) -> list[DagRun]:
+        """Return the runs of a DAG, the first first."""
+        return msgspec.convert(self._list(f"/dags/{quote(dag_id)}/dagRuns", "dag_runs"), list[DagRun])
+
+    def answer(self, run: DagRun, task_id: str, option: str) -> None:
+        """Answer the question of a task as a person does."""
+        path = f"{_path(run)}/taskInstances/{quote(task_id)}/-1/hitlDetails"
+        self._call("PATCH", path, {"chosen_options": [option], "params_input": {}})
+
     def wait_for_dag_run(self, run: DagRun, timeout: float = 300) -> DagRun:
         """Wait until the run has ended, and return it in its final state.
 
