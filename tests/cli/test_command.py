@@ -7,8 +7,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
 from airflow.cli.cli_config import GroupCommand
 
+from airflow_zen.__main__ import main
 from airflow_zen.cli.command import get_zen_commands
 from airflow_zen.cli.materializers import list_materializers
 from tests.airflow_command import call_all
@@ -33,6 +35,15 @@ def test_every_command_has_help():
     for name, (code, out, err) in zip(names, call_all([*name.split(), "--help"] for name in names), strict=True):
         assert code == 0, (name, err)
         assert f"airflow {name}" in " ".join(out.split()), name
+
+
+def test_the_package_is_a_program(monkeypatch, capsys):
+    """`python -m airflow_zen` calls the same commands, for Airflow 3.1, whose command line has none of providers."""
+    monkeypatch.setattr(sys, "argv", ["airflow_zen", "models", "history", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "airflow zen models history" in " ".join(capsys.readouterr().out.split())
 
 
 def test_definitions_load_no_library():

@@ -48,7 +48,10 @@ class Deployment:
 
     def run_zen_command(self, *words: str) -> str:
         """Call `airflow zen …` beside this Airflow; give what it prints."""
-        command = [sys.executable, "-m", "airflow", "zen", *words]
+        from tests.airflow_version import AIRFLOW_VERSION
+
+        program = ["airflow", "zen"] if AIRFLOW_VERSION >= (3, 2) else ["airflow_zen"]
+        command = [sys.executable, "-m", *program, *words]
         variables = service_environment(self.layout, {**self.environment, DATABASE_VARIABLE: self.database})
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
 
