@@ -124,6 +124,16 @@ def test_model_without_a_flavor_that_predicts_is_refused(tmp_path):
         next(predict_flavor(tmp_path, iter([flights(0, 3)])))
 
 
+def test_parts_wait_for_model_and_table():
+    """The mapped tasks run after those that make the model and the table, or look them up."""
+    dag = pipeline(lambda: predict(fit(), table(), parts=2))
+    assert dag.get_task("predict_fit_parts").upstream_task_ids == {"fit", "table"}
+    dag = pipeline(lambda: predict("line@champion", table(), parts=2))
+    assert dag.get_task("predict_line_parts").upstream_task_ids == {"predict_line_versions", "table"}
+    dag = pipeline(lambda: predict(fit(), halves()))
+    assert dag.get_task("predict_fit_parts").upstream_task_ids == {"fit", "halves"}
+
+
 def test_equal_predictions_are_reused():
     """The same model and table are predicted once; another method is computed."""
     run_dag(pipeline(lambda: predict(fit(), table())))
