@@ -324,10 +324,8 @@ class Replica:
             return self._answer_experiment(what, request)
         if request.path == "metrics/get-history":
             return self._metric_history(request.body)
-        if request.path == "model-versions/set-tag":
-            return {}
         if kind not in {"runs", "logged-models"} or what == "search" or request.method == "DELETE":
-            return None
+            return {} if request.path == "model-versions/set-tag" else None
         return self._answer_entity(what, request)
 
     def _answer_entity(self, what: str, request: Request) -> Document | None:
