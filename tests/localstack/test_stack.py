@@ -218,6 +218,7 @@ def test_up_keeps_the_deployment_service_of_a_task(stack, directory, dags):
         assert read_local_stack(directory) == again
     finally:
         stop_processes([service], "")
+    assert DEPLOYMENTS.name not in start_local_stack(directory, dags).processes
 
 
 def test_service_that_cannot_start(directory, tmp_path):
