@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg
 from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXComArg, ZipXComArg
 
 from airflow_zen.errors import StepDefinitionError
@@ -97,7 +97,10 @@ class MLStepOperator(PythonOperator):
         action = options.get("on_failure", WARN)
         if action not in (FAIL, WARN) or (callable(function) and declared_outputs(function).skips):
             refuse_skips(str(options.get("task_id")))
-        return super().partial(**options)
+        made = super().partial(**options)
+        # Airflow warns of one that is never expanded.
+        made._expand_called = True  # noqa: SLF001
+        return PartialStepOperator(operator_class=cls, kwargs=made.kwargs, params=made.params)
 
     def refuse_skips_when_mapped(self) -> None:
         """Raise `StepDefinitionError` for a failure that skips tasks after one of several instances of a task."""
@@ -154,6 +157,18 @@ class MLStepOperator(PythonOperator):
         """Go on with a deferred step, which has ended elsewhere; `event` is the trigger's."""
         self.event = event or {}
         return self.execute(context)
+
+
+class PartialStepOperator(OperatorPartial):
+    """The options of a mapped step, whose artifacts are upstream of it.
+
+    Airflow looks for upstream tasks in those options only that are template fields.
+    """
+
+    def _expand(self, expand_input: Any, *, strict: bool) -> MappedOperator:
+        mapped = super()._expand(expand_input, strict=strict)
+        XComArg.apply_upstream_relationship(mapped, mapped.partial_kwargs)
+        return mapped
 
 
 def refuse_skips(task_id: str) -> None:

@@ -125,9 +125,6 @@ def predict(
         mapped = partial.expand(part=list(range(parts)))
     else:
         return BatchPredictOperator(task_id=name, table=table, parts=parts, **shared).output
-    # Airflow looks for upstream tasks in those arguments of a mapped task only that are its template fields.
-    for value in (predictor, table):
-        XComArg.apply_upstream_relationship(mapped, value)
     return MLStepOperator(
         task_id=name, python_callable=concatenate, op_kwargs={"parts": mapped.output}, **options
     ).output
