@@ -49,7 +49,9 @@ MAPPED = {
         task_id="m", validator=CHANGE, reference=one(), on_failure="warn"
     ).expand(table=[two()]),
     "table": lambda: ValidateOperator.partial(task_id="m", table=one(), reference=two()).expand(validator=[CHANGE]),
-    "evaluated": lambda: EvaluateOperator.partial(task_id="m", model_to_evaluate=one(), table=two()).expand(target=["a"]),
+    "evaluated": lambda: EvaluateOperator.partial(task_id="m", model_to_evaluate=one(), table=two()).expand(
+        target=["a"]
+    ),
     "baseline": lambda: EvaluateOperator.partial(task_id="m", target="a", table=one(), baseline=two()).expand(
         model_to_evaluate=CANDIDATES
     ),
