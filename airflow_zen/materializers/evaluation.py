@@ -9,8 +9,19 @@ from typing import Any
 
 from airflow_zen.markup import escape_html
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart, svg
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, hidden_note, html_page, truncate
+from airflow_zen.materializers.previews.html import (
+    MAX_LINES,
+    PREVIEW_HTML,
+    Line,
+    Markup,
+    downsample,
+    heading,
+    hidden_note,
+    html_page,
+    line_chart,
+    svg,
+    truncate,
+)
 from airflow_zen.materializers.previews.tables import plain_table
 
 _MAX_CLASSES = 20

@@ -17,8 +17,7 @@ import msgspec
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, installed_version
 from airflow_zen.materializers.files import copy_files
-from airflow_zen.materializers.previews.charts import bar_chart
-from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
+from airflow_zen.materializers.previews.html import Markup, bar_chart, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.model_files import MLMODEL_FILE, ModelEnvironment, yaml_text

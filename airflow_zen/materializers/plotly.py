@@ -10,8 +10,16 @@ from typing import Any
 from airflow_zen.errors import SaveRefused
 from airflow_zen.markup import format_count
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
-from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preview_page
+from airflow_zen.materializers.previews.html import (
+    MAX_LINES,
+    Line,
+    Markup,
+    downsample,
+    heading,
+    hidden_note,
+    line_chart,
+    preview_page,
+)
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import type_name

@@ -113,7 +113,7 @@ def _slice_row(found: Slice, names: list[str]) -> list[Any]:
 
 def _draw(plot: Plot) -> Markup:
     from airflow_zen.materializers.evaluation import confusion_matrix_svg
-    from airflow_zen.materializers.previews.charts import Line, bar_chart, line_chart
+    from airflow_zen.materializers.previews.html import Line, bar_chart, line_chart
 
     if plot.bars:
         return bar_chart(plot.bars)

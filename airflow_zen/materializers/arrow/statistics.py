@@ -19,8 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from airflow_zen.markup import format_count
-from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, histogram, top_values
-from airflow_zen.materializers.previews.html import Markup
+from airflow_zen.materializers.previews.html import BINS, MAX_TOP_VALUES, Markup, histogram, top_values
 
 _SAMPLE_ROWS = 1024
 _MAX_SAMPLES = 16

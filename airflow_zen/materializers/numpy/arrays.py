@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused, located
-from airflow_zen.materializers.previews.charts import BINS, bar_chart
-from airflow_zen.materializers.previews.html import Markup, encode_png, heading, img_tag, preformatted
+from airflow_zen.materializers.previews.html import BINS, Markup, bar_chart, encode_png, heading, img_tag, preformatted
 from airflow_zen.materializers.previews.tables import MAX_SAMPLED_ROWS, sample_rows
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 

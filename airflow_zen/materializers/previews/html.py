@@ -1,11 +1,13 @@
-"""The HTML page of a preview, its parts, and PNG images."""
+"""The HTML page of a preview, its parts, PNG images, and charts as inline SVG."""
 
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NewType
 
 from airflow_zen.markup import escape_html, escape_html_lines, format_count
@@ -41,6 +43,16 @@ img,iframe{max-width:100%;border:1px solid #e3e9ee;border-radius:6px}
 iframe{width:100%;height:75vh;background:#fff}
 .cut{color:#a85b00}
 """
+
+BINS = 20
+MAX_TOP_VALUES = 4
+MAX_POINTS, MAX_LINES = 300, 8
+
+_CHART_WIDTH, _CHART_HEIGHT, _ROW_HEIGHT = 150.0, 44.0, 14
+_BAR_CHART_WIDTH = 620
+_PLOT_WIDTH, _PLOT_HEIGHT = 460.0, 300.0
+_PLOT_LEFT, _PLOT_TOP, _PLOT_BOTTOM = 56.0, 8.0, 34.0
+_LINE_COLORS = ("#2b62a8", "#d98b1f", "#2e9e5b", "#d64545", "#8a63d2", "#18a2b8", "#8c6d46", "#5b6b7b")
 
 
 def html_page(title: str, subtitle: str, sections: Iterable[Markup], style: str = "", policy: str = "") -> str:
@@ -119,3 +131,133 @@ def img_tag(picture: bytes, width: int) -> Markup:
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bar_chart(rows: Sequence[tuple[str, float]]) -> Markup:
+    """Draw named, non-negative numbers as long bars, one below the other."""
+    most = max((number for _, number in rows), default=0.0) or 1.0
+    bars = []
+    for at, (name, number) in enumerate(rows):
+        length, top = max(0.0, number) / most * (_BAR_CHART_WIDTH - 290), at * 20
+        bars.append(
+            f'<text x="190" y="{top + 14}" text-anchor="end">{escape_html(truncate(name, 30))}</text>'
+            f'<rect class="bar" x="198" y="{top + 4}" width="{length:.1f}" height="13">'
+            f"<title>{escape_html(name[:500])}: {number:.6g}</title></rect>"
+            f'<text x="{202 + length:.1f}" y="{top + 14}">{number:.4g}</text>'
+        )
+    return svg(_BAR_CHART_WIDTH, len(rows) * 20 + 6, *bars)
+
+
+def histogram(low: str, high: str, counts: Sequence[int]) -> Markup:
+    """Draw the counts of the values in bins of equal width between `low` and `high`, as small bars."""
+    most, step = max(counts, default=0) or 1, _CHART_WIDTH / max(1, len(counts))
+    bars = []
+    for at, count in enumerate(counts):
+        height = count / most * (_CHART_HEIGHT - 12)
+        place = f'x="{at * step:.1f}" y="{_CHART_HEIGHT - 12 - height:.1f}" width="{max(1.0, step - 1):.1f}"'
+        bars.append(f'<rect class="bar" {place} height="{height:.1f}"><title>{count}</title></rect>')
+    first, last = escape_html(truncate(low, 12)), escape_html(truncate(high, 12))
+    labels = (
+        f'<text x="0" y="{_CHART_HEIGHT - 1}">{first}</text>'
+        f'<text x="{_CHART_WIDTH}" y="{_CHART_HEIGHT - 1}" text-anchor="end">{last}</text>'
+    )
+    return svg(_CHART_WIDTH, _CHART_HEIGHT, *bars, labels)
+
+
+def top_values(values: Sequence[tuple[str, int]], others: int) -> Markup:
+    """Draw the most frequent values and their shares, as small bars; `others` counts all further values."""
+    rows = [*values, *([(f"{ELLIPSIS} others", others)] if others else [])]
+    total = sum(count for _, count in rows) or 1
+    lines = (
+        f'<rect x="0" y="{at * _ROW_HEIGHT}" width="{count / total * _CHART_WIDTH:.1f}" height="{_ROW_HEIGHT - 2}" fill="#cfe0f3"/>'
+        f'<text x="3" y="{at * _ROW_HEIGHT + 10}">{escape_html(truncate(text, 16))}<title>{escape_html(truncate(text))}</title></text>'
+        f'<text x="{_CHART_WIDTH}" y="{at * _ROW_HEIGHT + 10}" text-anchor="end">{count / total:.0%}</text>'
+        for at, (text, count) in enumerate(rows)
+    )
+    return svg(_CHART_WIDTH, len(rows) * _ROW_HEIGHT + 2, *lines)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points in order, joined by a line unless `markers_only`."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    markers_only: bool = False
+
+
+def line_chart(
+    plotted: Sequence[Line], x_title: str = "", y_title: str = "", diagonal: bool = False, axis_max: float | None = None
+) -> Markup:
+    """Draw at most 8 lines of at most 300 points with a legend; `axis_max` draws both axes from 0 to that number."""
+    plotted = plotted[:MAX_LINES]
+    scale_x = _Scale((line.x for line in plotted), axis_max, _PLOT_LEFT, _PLOT_WIDTH - 10)
+    scale_y = _Scale((line.y for line in plotted), axis_max, _PLOT_HEIGHT - _PLOT_BOTTOM, _PLOT_TOP)
+    parts = [_axes_svg(scale_x, scale_y, x_title, y_title)]
+    if diagonal:
+        ends = f'x1="{_PLOT_LEFT}" y1="{_PLOT_HEIGHT - _PLOT_BOTTOM}" x2="{_PLOT_WIDTH - 10}" y2="{_PLOT_TOP}"'
+        parts.append(f'<line {ends} stroke="#c3ced8" stroke-dasharray="4 3"/>')
+    parts += [_line_svg(line, scale_x, scale_y, _LINE_COLORS[at]) for at, line in enumerate(plotted)]
+    parts += [_legend_svg(line, at) for at, line in enumerate(plotted) if line.name]
+    width = _PLOT_WIDTH + (220 if any(line.name for line in plotted) else 0)
+    return svg(width, _PLOT_HEIGHT, *parts)
+
+
+def downsample(line: Line) -> Line:
+    """Return a line of at most about 300 of its points, including the first and the last."""
+    step = max(1, math.ceil((len(line.x) - 1) / (MAX_POINTS - 1)))
+    picked = [*range(0, len(line.x) - 1, step), *([len(line.x) - 1] if len(line.x) else [])]
+    return Line(line.name, [line.x[at] for at in picked], [line.y[at] for at in picked], line.markers_only)
+
+
+class _Scale:
+    """A linear scale from numbers to positions between `start` and `end`."""
+
+    def __init__(self, numbers: Iterable[Sequence[float]], axis_max: float | None, start: float, end: float) -> None:
+        finite = [number for held in numbers for number in held if math.isfinite(number)]
+        low, high = (0.0, axis_max) if axis_max is not None else (min(finite, default=0.0), max(finite, default=1.0))
+        self.low, self.high = (low, high) if low < high else (low - 0.5, low + 0.5)
+        self.start, self.end = start, end
+
+    def at(self, number: float) -> float:
+        share = (number - self.low) / (self.high - self.low)
+        return self.start + (share if math.isfinite(share) else 0.0) * (self.end - self.start)
+
+
+def _line_svg(line: Line, x: _Scale, y: _Scale, color: str) -> str:
+    points = [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=False) if math.isfinite(a) and math.isfinite(b)]
+    if line.markers_only:
+        return "".join(
+            f'<rect x="{a - 1.5:.1f}" y="{b - 1.5:.1f}" width="3" height="3" fill="{color}"/>' for a, b in points
+        )
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+    return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6"/>'
+
+
+def _axes_svg(x: _Scale, y: _Scale, x_title: str, y_title: str) -> str:
+    bottom, middle = _PLOT_HEIGHT - _PLOT_BOTTOM, (_PLOT_LEFT + _PLOT_WIDTH - 10) / 2
+    return (
+        f'<rect x="{_PLOT_LEFT}" y="{_PLOT_TOP}" width="{_PLOT_WIDTH - 10 - _PLOT_LEFT}" height="{bottom - _PLOT_TOP}" fill="none" stroke="#c3ced8"/>'
+        f'<text x="{_PLOT_LEFT}" y="{bottom + 13}">{x.low:.4g}</text>'
+        f'<text x="{_PLOT_WIDTH - 10}" y="{bottom + 13}" text-anchor="end">{x.high:.4g}</text>'
+        f'<text x="{_PLOT_LEFT - 4}" y="{bottom}" text-anchor="end">{y.low:.4g}</text>'
+        f'<text x="{_PLOT_LEFT - 4}" y="{_PLOT_TOP + 9}" text-anchor="end">{y.high:.4g}</text>'
+        f'<text x="{middle}" y="{_PLOT_HEIGHT - 4}" text-anchor="middle">{escape_html(truncate(x_title, 60))}</text>'
+        f'<text transform="translate(12 {bottom / 2 + 4}) rotate(-90)" text-anchor="middle">'
+        f"{escape_html(truncate(y_title, 40))}</text>"
+    )
+
+
+def _legend_svg(line: Line, at: int) -> str:
+    top = _PLOT_TOP + 16 * at
+    return (
+        f'<rect x="{_PLOT_WIDTH + 4}" y="{top}" width="10" height="10" fill="{_LINE_COLORS[at]}"/>'
+        f'<text x="{_PLOT_WIDTH + 20}" y="{top + 9}">{escape_html(truncate(line.name, 34))}</text>'
+    )
+
+
+def svg(width: float, height: float, *parts: str) -> Markup:
+    """Return an SVG image of its elements."""
+    size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    return Markup(f'<svg {size} role="img">{"".join(parts)}</svg>')
