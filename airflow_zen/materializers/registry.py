@@ -36,7 +36,7 @@ from airflow_zen.materializers.base import (
     load_entry,
     transform_batches,
 )
-from airflow_zen.materializers.project_code import project_code
+from airflow_zen.materializers.user_defined import project_code
 from airflow_zen.type_names import StandIn, base_names, named_definitions, record_definition, type_name
 
 if TYPE_CHECKING:

@@ -1,16 +1,22 @@
-"""Materializers that a project adds: by decorator in its own files, by entry point in a distribution."""
+"""A project's own code, and the materializers that it adds: by decorator in its files, by entry point in a distribution."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar, overload
+from types import ModuleType
+from typing import Any, TypeVar, overload
 
 from airflow_zen.errors import MaterializerDefinitionError, MaterializerNotFound
 from airflow_zen.materializers.base import Materializer, entry_name, is_materializer
+from airflow_zen.type_names import definition_name
 
 ENTRY_POINT_GROUP = "airflow_zen.materializers"
 
@@ -18,6 +24,10 @@ M = TypeVar("M", bound=type[Materializer])
 
 # By name: Airflow may import a DAG file twice, and the later class replaces the earlier one.
 _REGISTERED: dict[str, tuple[type[Materializer], bool]] = {}
+
+FRAMEWORK = frozenset({"airflow", "airflow_zen", "mlflow"})
+_SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
+_STDLIB_FOLDERS = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
 
 
 @overload
@@ -92,3 +102,35 @@ def unregistered_hint(materializer: type[Materializer]) -> str:
         f"{entry_name(materializer)} is a Materializer for it, but is not registered. Decorate it with @register_materializer, "
         f"or name it where it is used: Annotated[T, Artifact(materializer={materializer.__qualname__})]."
     )
+
+
+@cache
+def is_project_module(name: str) -> bool:
+    """Whether a loaded module is the project's own: not Python's, the framework's, or of an installed distribution."""
+    top = name.partition(".")[0]
+    if not name or top in FRAMEWORK or top in sys.stdlib_module_names:
+        return False
+    file = str(getattr(sys.modules.get(name), "__file__", None) or "")
+    return not _SITE_PACKAGES.search(file) and not file.startswith(_STDLIB_FOLDERS)
+
+
+def is_project_package(name: str) -> bool:
+    """Whether a top-level package or module, loaded or not, is the project's own; nothing is imported to find out."""
+    if name in FRAMEWORK or name in sys.stdlib_module_names:
+        return False
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else [""]
+    return not any(_SITE_PACKAGES.search(place) or place.startswith(_STDLIB_FOLDERS) for place in places)
+
+
+def project_code(definitions: Iterable[Any]) -> list[str]:
+    """Return the names of those classes, functions and modules that are the project's."""
+    own = (found for found in definitions if is_project_module(_module_of(found)))
+    return sorted(set(map(definition_name, own)))
+
+
+def _module_of(definition: Any) -> str:
+    return str(definition.__name__ if isinstance(definition, ModuleType) else getattr(definition, "__module__", ""))

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.catalog import ESTIMATOR_METHODS
-from airflow_zen.materializers.project_code import FRAMEWORK, is_project_module
+from airflow_zen.materializers.user_defined import FRAMEWORK, is_project_module
 from airflow_zen.type_names import definition_reference, module_name, resolve_definition
 
 _TRUSTED_CLASSES = re.compile(

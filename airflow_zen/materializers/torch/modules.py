@@ -17,10 +17,10 @@ import torch
 from torch.torch_version import TorchVersion
 
 from airflow_zen.errors import ArtifactRefused, LocatedError, SaveRefused
-from airflow_zen.materializers.project_code import is_project_module
 from airflow_zen.materializers.torch.tensors import check_storable
 from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec, path_codec
 from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, NestedValues
+from airflow_zen.materializers.user_defined import is_project_module
 from airflow_zen.type_names import base_names, class_reference, module_name, record_definition, type_name
 
 _TENSOR, _MODULE = "torch.tensor", "torch.module"

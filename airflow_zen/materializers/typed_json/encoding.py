@@ -20,7 +20,6 @@ from airflow_zen.errors import ArtifactRefused, LocatedError, MaterializerNotFou
 from airflow_zen.materializers.annotations import element_type, strip_annotation
 from airflow_zen.materializers.catalog import GENERAL_ADVICE, alternative
 from airflow_zen.materializers.files import is_large_bytes
-from airflow_zen.materializers.project_code import is_project_package
 from airflow_zen.materializers.typed_json.codec import (
     BUILTIN_CODECS,
     JSON_EXCEPTION_CODECS,
@@ -30,6 +29,7 @@ from airflow_zen.materializers.typed_json.codec import (
     Json,
     record_codec,
 )
+from airflow_zen.materializers.user_defined import is_project_package
 from airflow_zen.type_names import base_names, resolve_class, type_name
 
 if TYPE_CHECKING:
