@@ -13,7 +13,7 @@ from airflow_zen.materializers.annotations import SKIP
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.operators.ml_step import MLStepOperator
-    from airflow_zen.steps.failed_reports import FailedReport
+    from airflow_zen.steps.output_checks import FailedReport
     from airflow_zen.steps.step import Step
 
 
