@@ -60,8 +60,8 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
     import msgspec
 
     from airflow_zen.steps.arguments import describe_as_json
-    from airflow_zen.steps.in_process import raise_on_sigterm
     from airflow_zen.steps.remote_errors import describe_error
+    from airflow_zen.steps.runtime import raise_on_sigterm
     from airflow_zen.steps.spec import StepAnswer, StepSpec
 
     spec = msgspec.convert(document, StepSpec)

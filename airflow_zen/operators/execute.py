@@ -31,16 +31,16 @@ from airflow_zen.operators.stack_selection import (
 )
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.in_process import raise_on_sigterm
 from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
+from airflow_zen.steps.runtime import raise_on_sigterm
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.stack import Stack
-    from airflow_zen.steps.failed_reports import FailedReport
+    from airflow_zen.steps.output_checks import FailedReport
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.operators")
