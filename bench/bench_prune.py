@@ -23,8 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from airflow_zen.artifacts.folder import Manifest  # noqa: E402
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef  # noqa: E402
-from airflow_zen.artifacts.version import version_path  # noqa: E402
+from airflow_zen.artifacts.ref import (  # noqa: E402
+    ArtifactFile,
+    ArtifactRef,
+    version_path,
+)
 from airflow_zen.runs.records import StepRunRecords  # noqa: E402
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState  # noqa: E402
 from airflow_zen.transports import open_transport  # noqa: E402

@@ -21,9 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from airflow_zen.artifacts.named_artifacts import VersionIndex  # noqa: E402
-from airflow_zen.artifacts.ref import ArtifactRef  # noqa: E402
+from airflow_zen.artifacts.ref import (  # noqa: E402
+    ArtifactRef,
+    object_name,
+    version_path,
+)
 from airflow_zen.artifacts.store import ArtifactStore  # noqa: E402
-from airflow_zen.artifacts.version import object_name, version_path  # noqa: E402
 from airflow_zen.transports import open_transport  # noqa: E402
 from airflow_zen.transports.base import Transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402

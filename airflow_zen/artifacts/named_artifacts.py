@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from airflow_zen.artifacts.version import (
+from airflow_zen.artifacts.ref import (
     LATEST,
     ArtifactVersion,
     RecordedVersion,

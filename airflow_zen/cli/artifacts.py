@@ -260,7 +260,7 @@ def _differing_rows(found: RowDiff) -> list[dict[str, Any]]:
 
 def _new_version(args: Any) -> dict[str, Any]:
     """Return the tags and the metadata of a new version; raise an error if they or the name are not valid."""
-    from airflow_zen.artifacts.version import validate_artifact_name, validate_tag
+    from airflow_zen.artifacts.ref import validate_artifact_name, validate_tag
 
     validate_artifact_name(args.name)
     return {"tags": tuple(map(validate_tag, args.tag)), "metadata": dict(map(_parse_metadata, args.metadata))}

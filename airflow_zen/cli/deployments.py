@@ -8,7 +8,7 @@ from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command, open_st
 from airflow_zen.cli.output import print_rows
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.version import ArtifactVersion
+    from airflow_zen.artifacts.ref import ArtifactVersion
     from airflow_zen.deployment.base import Deployment
     from airflow_zen.stack import Stack
 

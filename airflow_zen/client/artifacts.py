@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from airflow_zen.artifacts.diff import ArtifactDiff, diff_manifests
 from airflow_zen.artifacts.folder import Manifest
 from airflow_zen.artifacts.reader import ArtifactReader, RangeReader
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
-from airflow_zen.artifacts.version import LATEST, ArtifactVersion, validate_artifact_name, validate_tag
+from airflow_zen.artifacts.ref import (
+    LATEST,
+    ArtifactFile,
+    ArtifactRef,
+    ArtifactVersion,
+    validate_artifact_name,
+    validate_tag,
+)
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MaterializerNotFound, MetadataError, SettingsError

@@ -6,7 +6,7 @@ import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.artifacts.ref import VersionSelector
 from airflow_zen.config.settings import Settings, tracking_server
 from airflow_zen.errors import SettingsError
 from airflow_zen.models.model import ModelSelector, as_selector

@@ -19,7 +19,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
-from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.artifacts.ref import VersionSelector
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.models.model import Model, as_selector
 from airflow_zen.operators.artifact import load_keyword_arguments, with_default_models

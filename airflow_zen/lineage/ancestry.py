@@ -22,8 +22,7 @@ from airflow_zen.transports.base import map_in_parallel
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.named_artifacts import VersionIndex
-    from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.artifacts.version import ArtifactVersion
+    from airflow_zen.artifacts.ref import ArtifactRef, ArtifactVersion
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.transports.base import Transport
 

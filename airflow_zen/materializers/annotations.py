@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from airflow_zen.artifacts.version import validate_artifact_name
+from airflow_zen.artifacts.ref import validate_artifact_name
 from airflow_zen.errors import MaterializerDefinitionError, ValidationDefinitionError
 from airflow_zen.materializers.base import Materializer, is_materializer
 from airflow_zen.type_names import is_union, type_name, walk_types

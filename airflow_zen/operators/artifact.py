@@ -9,8 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import LATEST, VersionSelector, validate_tag
+from airflow_zen.artifacts.ref import LATEST, ArtifactRef, VersionSelector, validate_tag
 from airflow_zen.errors import ArtifactNameError, InputError, ModelNameError
 from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
 from airflow_zen.models.model import Model as DeclaredModel

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote
 
-from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.artifacts.ref import VersionSelector
 from airflow_zen.models.model import as_selector
 
 if TYPE_CHECKING:

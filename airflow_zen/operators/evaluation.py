@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.artifacts.ref import ArtifactRef, VersionSelector
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.errors import ArtifactNotFound, ModelNameError, StepDefinitionError
 from airflow_zen.materializers.base import installed_version

@@ -12,8 +12,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.definitions.xcom_arg import XComArg
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.artifacts.ref import ArtifactRef, VersionSelector
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.materializers.annotations import FAIL, WARN, FailureAction, validate_failure_action
 from airflow_zen.models.model import as_selector

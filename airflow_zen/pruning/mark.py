@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import unquote
 
-from airflow_zen.artifacts.version import parse_version_key
+from airflow_zen.artifacts.ref import parse_version_key
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict

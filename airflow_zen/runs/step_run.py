@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import asdict
 
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import RecordedVersion
+from airflow_zen.artifacts.ref import ArtifactRef, RecordedVersion
 from airflow_zen.json_records import convert_record
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_zen.artifacts.named_artifacts import VersionIndex
-from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.ref import ArtifactRef, version_path
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.version import version_path
 from airflow_zen.errors import ArtifactNameError, ArtifactNotFound
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen import Artifact, Each, Output
-from airflow_zen.artifacts.version import RecordedVersion
+from airflow_zen.artifacts.ref import RecordedVersion
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments
