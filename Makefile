@@ -17,7 +17,7 @@ ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen
 # Some environments forbid bytecode; every process would then compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo distributed up down status test test-ml test-images test-airflow coverage lint format bench bench-compare docs constraints clean
+.PHONY: help setup demo distributed up down status test test-ml test-images test-airflow coverage lint format ui bench bench-compare docs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ lint: setup ## Check style, types, layers and Dockerfiles
 format: setup ## Format, and apply automatic fixes
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+ui: ## Build the pages in Airflow from ui/ into airflow_zen/ui/static/ (needs Node.js)
+	@cd ui && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent check && npm run --silent build
 
 bench: setup ## Measure beside the plain way, into bench/results.json and docs/performance.md (ARGS=--list, names of rows, --compare)
 	@$(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,41 @@
+"""The bundle that the wheel ships is what its sources in ui/ build."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STATIC = REPOSITORY / "airflow_zen/ui/static"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Build the sources in a directory of their own; skip the tests where there is no npm, except in CI."""
+    if shutil.which("npm") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no npm on the PATH: install Node.js")
+    source, output = tmp_path_factory.mktemp("ui") / "ui", tmp_path_factory.mktemp("static")
+    shutil.copytree(REPOSITORY / "ui", source, ignore=shutil.ignore_patterns("node_modules"))
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefer-offline"]
+    for command in (install, ["node", "build.mjs", str(output / "main.js")], ["npm", "run", "--silent", "check"]):
+        done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["main.js", "licenses.txt"])
+def test_the_bundle_is_the_build_of_its_sources(built, name):
+    """The sources have no type errors, and their build gives the committed bytes; `make ui` writes them."""
+    assert (built / name).read_bytes() == (STATIC / name).read_bytes()
+
+
+def test_the_bundle_names_no_other_host():
+    """The bundle loads nothing from the network: the addresses in it name XML, and explain errors to developers."""
+    hosts = set(re.findall(r"https?://([\w.-]*)", (STATIC / "main.js").read_text(encoding="utf-8")))
+    # The empty one is a name that is put together.
+    assert hosts <= {"www.w3.org", "reactflow.dev", ""}

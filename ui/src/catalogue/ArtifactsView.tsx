@@ -1,0 +1,103 @@
+// Named artifacts, searched by the server.
+import { Badge, Button, HStack, Input, Stack, Text } from "@chakra-ui/react";
+import { useDeferredValue, useState } from "react";
+import { Link } from "react-router-dom";
+
+import type { CataloguePage, CatalogueRow } from "../shared/answers";
+import { route, useApi, useLast } from "../shared/api";
+import { type Column, DataTable } from "../shared/DataTable";
+import { formatBytes, formatNumber, formatTime } from "../shared/format";
+import { cataloguePage, RunLink } from "../shared/links";
+import { Empty, Show } from "../shared/states";
+import { Tags } from "../shared/Tags";
+import { useQuery } from "../shared/useQuery";
+
+const PAGE = 50;
+
+const COLUMNS: readonly Column<CatalogueRow>[] = [
+  {
+    name: "Name",
+    value: ({ name }) => name,
+    cell: ({ name, is_model }) => (
+      <>
+        <Link to={cataloguePage(name)}>{name}</Link> {is_model ? <Badge colorPalette="purple">model</Badge> : null}
+      </>
+    ),
+  },
+  { name: "Type", value: ({ type }) => type, cell: ({ type }) => type },
+  { name: "Shape", cell: ({ shape }) => shape },
+  { name: "Size", numeric: true, value: ({ size }) => size, cell: ({ size }) => formatBytes(size) },
+  { name: "Newest version", value: ({ created }) => created, cell: ({ created }) => formatTime(created) },
+  { name: "Tags", cell: ({ tags }) => <Tags tags={tags} /> },
+  { name: "Made by", cell: ({ producer }) => (producer === null ? "" : <RunLink run={producer} />) },
+];
+
+export const ArtifactsView = () => {
+  const [query, setQuery] = useQuery();
+  const [offset, setOffset] = useState(0);
+  const [search, tag] = [query("search"), query("tag")];
+  const wanted = useDeferredValue(search.trim());
+  const path = route(["catalogue"], { search: wanted || undefined, tag: tag || undefined, offset, limit: PAGE });
+  const answer = useLast(useApi<CataloguePage>(path));
+  return (
+    <Show answer={answer} what="the catalogue">
+      {({ total, artifacts, tags }) => (
+        <Stack gap={3}>
+          <HStack gap={3} wrap="wrap">
+            <Input
+              aria-label="Search artifacts"
+              maxW="24rem"
+              onChange={({ target }) => {
+                setQuery({ search: target.value });
+                setOffset(0);
+              }}
+              placeholder="Search names and types"
+              size="sm"
+              type="search"
+              value={search}
+            />
+            <label>
+              Tag{" "}
+              <select
+                className="zen-select"
+                onChange={({ target }) => {
+                  setQuery({ tag: target.value });
+                  setOffset(0);
+                }}
+                value={tag}
+              >
+                <option value="">any</option>
+                {tags.map((each) => (
+                  <option key={each}>{each}</option>
+                ))}
+              </select>
+            </label>
+            <Text aria-live="polite" color="fg.muted">
+              {formatNumber(total)} {total === 1 ? "artifact" : "artifacts"}
+            </Text>
+          </HStack>
+          {total === 0 ? (
+            <Empty title="No artifact is found">
+              {search === "" && tag === "" ? "Artifacts of ML steps appear here after the first run." : "Try another word or tag."}
+            </Empty>
+          ) : (
+            <DataTable columns={COLUMNS} label="Artifacts" rowKey={({ name, version }) => `${name}@${version}`} rows={artifacts} />
+          )}
+          {total > PAGE ? (
+            <HStack justify="flex-end">
+              <Text color="fg.muted">
+                {formatNumber(offset + 1)}–{formatNumber(Math.min(offset + PAGE, total))} of {formatNumber(total)}
+              </Text>
+              <Button disabled={offset === 0} onClick={() => setOffset(offset - PAGE)} size="xs" variant="outline">
+                Previous
+              </Button>
+              <Button disabled={offset + PAGE >= total} onClick={() => setOffset(offset + PAGE)} size="xs" variant="outline">
+                Next
+              </Button>
+            </HStack>
+          ) : null}
+        </Stack>
+      )}
+    </Show>
+  );
+};

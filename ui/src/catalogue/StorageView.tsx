@@ -1,0 +1,34 @@
+import { Stack, Text } from "@chakra-ui/react";
+import { Link } from "react-router-dom";
+
+import type { StoragePage, StorageRow } from "../shared/answers";
+import { route, useApi } from "../shared/api";
+import { type Column, DataTable } from "../shared/DataTable";
+import { formatBytes, formatNumber } from "../shared/format";
+import { cataloguePage, dagPage } from "../shared/links";
+import { Show } from "../shared/states";
+
+const COLUMNS: readonly Column<StorageRow>[] = [
+  { name: "Name", value: ({ name }) => name, cell: ({ name }) => <Link to={cataloguePage(name)}>{name}</Link> },
+  { name: "DAG", value: ({ dag_id }) => dag_id, cell: ({ dag_id }) => (dag_id === "" ? "" : <Link to={dagPage(dag_id)}>{dag_id}</Link>) },
+  { name: "Versions", numeric: true, value: ({ versions }) => versions, cell: ({ versions }) => formatNumber(versions) },
+  { name: "Contents", numeric: true, value: ({ artifacts }) => artifacts, cell: ({ artifacts }) => formatNumber(artifacts) },
+  { name: "Size", numeric: true, value: ({ size }) => size, cell: ({ size }) => formatBytes(size) },
+];
+
+/** What the named artifacts take in the store. */
+export const StorageView = () => {
+  const answer = useApi<StoragePage>(route(["catalogue", "storage"]));
+  return (
+    <Show answer={answer} what="the storage report">
+      {({ artifacts, size, root, rows }) => (
+        <Stack gap={3}>
+          <Text>
+            <strong>{formatBytes(size)}</strong> in {formatNumber(artifacts)} contents under <code>{root}</code>
+          </Text>
+          <DataTable columns={COLUMNS} label="Storage by name" rowKey={({ name }) => name} rows={rows} />
+        </Stack>
+      )}
+    </Show>
+  );
+};

@@ -1,0 +1,94 @@
+// What is known of the chosen node, beside the graph.
+import { Box, Button, Heading, Stack, Text } from "@chakra-ui/react";
+import { Link } from "react-router-dom";
+
+import type { GraphEdge, GraphNode } from "../shared/answers";
+import { cataloguePage, External, mappedPage, taskPage } from "../shared/links";
+import { States } from "../shared/State";
+
+interface Props {
+  readonly node: GraphNode;
+  readonly nodes: readonly GraphNode[];
+  readonly edges: readonly GraphEdge[];
+  readonly onChoose: (id: string) => void;
+  readonly onExpand?: ((taskId: string) => void) | undefined;
+  readonly dagId: string;
+  readonly runId: string;
+}
+
+const Neighbors = ({
+  title,
+  ends,
+  nodes,
+  onChoose,
+}: {
+  readonly title: string;
+  readonly ends: readonly (readonly [id: string, label: string])[];
+  readonly nodes: readonly GraphNode[];
+  readonly onChoose: (id: string) => void;
+}) =>
+  ends.length === 0 ? null : (
+    <Box>
+      <Heading as="h3" size="xs">
+        {title}
+      </Heading>
+      <ul>
+        {ends.map(([id, label]) => (
+          <li key={`${id}:${label}`}>
+            <button className="zen-link" onClick={() => onChoose(id)} type="button">
+              {nodes.find((node) => node.id === id)?.label ?? id}
+            </button>{" "}
+            <span className="zen-muted">{label === "" ? "" : `as ${label}`}</span>
+          </li>
+        ))}
+      </ul>
+    </Box>
+  );
+
+const PageLink = ({ node, dagId, runId }: Pick<Props, "node" | "dagId" | "runId">) => {
+  if (node.kind !== "step") {
+    return node.name === "" || node.count > 1 ? null : <Link to={cataloguePage(node.name)}>Open in the catalogue</Link>;
+  }
+  const [dag, run] = [node.facts["dag"] ?? dagId, node.facts["run"] ?? runId];
+  if (node.task_id === "" || run === "") return null;
+  return node.count > 1 ? (
+    <Link to={mappedPage(dag, run, node.task_id)}>Open all instances</Link>
+  ) : (
+    <Link to={taskPage(dag, run, node.task_id, node.map_index)}>Open inputs and outputs</Link>
+  );
+};
+
+export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }: Props) => {
+  const isStep = node.kind === "step";
+  const before = edges.filter(({ target }) => target === node.id).map(({ source, label }) => [source, label] as const);
+  const after = edges.filter(({ source }) => source === node.id).map(({ target, label }) => [target, label] as const);
+  return (
+    <Box aria-label={`About ${node.label}`} as="aside" className="zen-graph-details">
+      <Stack gap={3}>
+        <Box>
+          <Heading as="h2" overflowWrap="anywhere" size="sm">
+            {node.label}
+          </Heading>
+          {isStep ? <States state={node.state} states={node.states} /> : <Text color="fg.muted">{node.detail}</Text>}
+        </Box>
+        <PageLink dagId={dagId} node={node} runId={runId} />
+        {node.can_expand && onExpand !== undefined ? (
+          <Button alignSelf="start" onClick={() => onExpand(node.task_id)} size="xs" variant="outline">
+            Show each instance
+          </Button>
+        ) : null}
+        <Neighbors ends={before} nodes={nodes} onChoose={onChoose} title={isStep ? "Reads" : "Made by"} />
+        <Neighbors ends={after} nodes={nodes} onChoose={onChoose} title={isStep ? "Makes" : "Read by"} />
+        <dl className="zen-facts">
+          {Object.entries(node.facts).map(([name, text]) => (
+            <div key={name} style={{ display: "contents" }}>
+              <dt>{name}</dt>
+              <dd>{name === "log" ? <External url={text}>log of the step</External> : text}</dd>
+            </div>
+          ))}
+        </dl>
+        {node.url === "" ? null : <External url={node.url}>Open in MLflow</External>}
+      </Stack>
+    </Box>
+  );
+};

@@ -1,0 +1,75 @@
+// A chart by uPlot, in the colours of Airflow's page.
+import { useEffect, useRef } from "react";
+import uPlot from "uplot";
+
+import { formatNumber, formatTime } from "./format";
+import { useColorMode } from "./theme";
+
+export interface Series {
+  readonly name: string;
+  readonly values: readonly (number | null)[];
+  readonly format?: (value: number) => string;
+}
+
+interface Props {
+  /** What the chart shows, for those who do not see it. */
+  readonly label: string;
+  readonly x: readonly number[];
+  /** Whether x are seconds since the epoch; else they are numbers such as map indexes. */
+  readonly isTime: boolean;
+  readonly xName: string;
+  readonly series: Series;
+  readonly points?: boolean;
+  readonly onChoose?: (index: number) => void;
+}
+
+const HEIGHT = 180;
+
+/** Return a colour of the page as the canvas takes it. */
+const color = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(`--chakra-colors-${name}`).trim();
+
+const options = ({ isTime, xName, series, points }: Props, width: number): uPlot.Options => {
+  const format = series.format ?? ((value: number) => formatNumber(value));
+  const axis = { stroke: color("fg-muted"), grid: { stroke: color("border"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  return {
+    width,
+    height: HEIGHT,
+    scales: { x: { time: isTime } },
+    legend: { live: true },
+    axes: [axis, { ...axis, size: 76, values: (_, ticks) => ticks.map(format) }],
+    series: [
+      { label: xName, value: (_, value) => (value === null ? "" : isTime ? formatTime(value) : formatNumber(value)) },
+      {
+        label: series.name,
+        stroke: color("brand-solid"),
+        width: 1.5,
+        points: { show: true, size: 6, fill: color("brand-solid") },
+        value: (_, value) => (value === null ? "" : format(value)),
+        ...(points ? { paths: () => null } : {}),
+      },
+    ],
+  };
+};
+
+export const Chart = (props: Props) => {
+  const { label, x, series, onChoose } = props;
+  const place = useRef<HTMLDivElement>(null);
+  const mode = useColorMode();
+  const drawn = JSON.stringify([x, series.name, series.values, props.isTime]);
+  useEffect(() => {
+    const element = place.current;
+    if (element === null) return undefined;
+    const plot = new uPlot(options(props, element.clientWidth), [[...x], [...series.values]], element);
+    const choose = () => {
+      if (typeof plot.cursor.idx === "number") onChoose?.(plot.cursor.idx);
+    };
+    plot.over.addEventListener("click", choose);
+    const observer = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: HEIGHT }));
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      plot.destroy();
+    };
+  }, [drawn, mode]);
+  return <div aria-label={label} className="zen-chart" ref={place} role="img" />;
+};

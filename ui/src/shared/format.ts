@@ -1,0 +1,61 @@
+// Numbers, sizes and times as Airflow's user reads them.
+
+const language = () => {
+  const page = document.documentElement.lang;
+  const own = navigator.language;
+  return own.startsWith(page) ? own : page;
+};
+
+/** Return the time zone that the user chose in Airflow, which keeps it as JSON; undefined is the browser's. */
+const timeZone = (): string | undefined => {
+  try {
+    const chosen: unknown = JSON.parse(localStorage.getItem("timezone") ?? "null");
+    return typeof chosen === "string" && chosen !== "local" ? chosen : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+export const formatNumber = (value: number, digits = 4) =>
+  new Intl.NumberFormat(language(), { maximumSignificantDigits: Math.max(digits, String(Math.trunc(value)).length) }).format(
+    value,
+  );
+
+export const formatPercent = (share: number) =>
+  new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(share);
+
+const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"];
+
+export const formatBytes = (size: number) => {
+  const power = Math.min(Math.floor(Math.log10(Math.max(size, 1)) / 3), BYTES.length - 1);
+  return new Intl.NumberFormat(language(), {
+    style: "unit",
+    unit: BYTES[power] ?? "byte",
+    maximumSignificantDigits: 3,
+  }).format(size / 1000 ** power);
+};
+
+const unit = (value: number, name: string, digits = 0) =>
+  new Intl.NumberFormat(language(), {
+    style: "unit",
+    unit: name,
+    unitDisplay: "narrow",
+    maximumFractionDigits: digits,
+  }).format(value);
+
+export const formatSeconds = (seconds: number) => {
+  if (seconds < 60) return unit(seconds, "second", seconds < 10 ? 2 : 0);
+  const minutes = Math.floor(Math.round(seconds) / 60);
+  if (minutes < 60) return `${unit(minutes, "minute")} ${unit(Math.round(seconds) % 60, "second")}`;
+  return `${unit(Math.floor(minutes / 60), "hour")} ${unit(minutes % 60, "minute")}`;
+};
+
+/** Return a time given in seconds since the epoch. */
+export const formatTime = (seconds: number) => {
+  const zone = timeZone();
+  return new Intl.DateTimeFormat(language(), {
+    dateStyle: "medium",
+    timeStyle: "medium",
+    ...(zone === undefined ? {} : { timeZone: zone }),
+  }).format(new Date(seconds * 1000));
+};
