@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,12 +74,20 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
         with raise_on_sigterm():
             execution = _prepare(spec, events)
             try:
-                answer = _store_previews(execution, execution.step.runtime.execute(execution))
+                answer = _execute(execution)
             finally:
                 facts = {subject: describe_as_json(found) for subject, found in execution.collector.facts.items()}
     except BaseException as error:  # noqa: BLE001 - raised again on the other side
         answer = StepAnswer(error=describe_error(error))
     return dict(msgspec.to_builtins(msgspec.structs.replace(answer, facts=facts, events=tuple(events))))
+
+
+def _execute(execution: Execution) -> Any:
+    """Call the function, and store what it returns; a rank beside the first stores nothing."""
+    from airflow_zen.steps.ranks import LaterRank, process_rank
+
+    runtime = LaterRank() if process_rank(os.environ) else execution.step.runtime
+    return _store_previews(execution, runtime.execute(execution))
 
 
 def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
@@ -183,9 +192,13 @@ class _LogLines(logging.Handler):
 
 
 def _send_log_records(output: int, level: int) -> None:
-    root = logging.getLogger()
+    from airflow_zen.steps.ranks import process_rank
+
+    root, lines = logging.getLogger(), _LogLines(output)
+    if rank := process_rank(os.environ):
+        lines.setFormatter(logging.Formatter(f"[rank {rank}] %(message)s"))
     root.setLevel(level)
-    root.addHandler(_LogLines(output))
+    root.addHandler(lines)
 
 
 def _read_spec(source: str) -> Mapping[str, Any]:
@@ -258,10 +271,22 @@ def _send(answer: Mapping[str, Any], document: Mapping[str, Any], output: int) -
         Path(f"{target}.new").write_text(text)
         Path(f"{target}.new").rename(target)
     elif target and "msgspec" in sys.modules:
-        _open_transport(document["stack"]["root"]).write(target, text.encode())
+        _store_answer(_open_transport(document["stack"]["root"]), target, text, is_error=bool(answer.get("error")))
     else:
         sys.stdout.flush()
         os.write(output, f"\n{ANSWER_MARK}{text}}}\n".encode())
+
+
+def _store_answer(transport: Any, key: str, text: str, *, is_error: bool) -> None:
+    """Store the answer of the first rank; of errors the first one, because the launcher then ends the other ranks."""
+    from airflow_zen.errors import AlreadyExists
+    from airflow_zen.steps.ranks import process_rank
+
+    if is_error:
+        with suppress(AlreadyExists):
+            transport.create(key, text.encode())
+    elif not process_rank(os.environ):
+        transport.write(key, text.encode())
 
 
 def _watch_lifeline(descriptor: str) -> None:

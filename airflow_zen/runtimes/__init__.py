@@ -13,6 +13,8 @@ from airflow_zen.steps.runtime import Runtime as Runtime
 
 if TYPE_CHECKING:
     from airflow_zen.runtimes.docker import Docker as Docker
+    from airflow_zen.runtimes.kubeflow import PyTorchJob as PyTorchJob
+    from airflow_zen.runtimes.kubeflow import TrainJob as TrainJob
     from airflow_zen.runtimes.kubernetes import Kubernetes as Kubernetes
     from airflow_zen.runtimes.python import Python as Python
     from airflow_zen.runtimes.virtualenv import Virtualenv as Virtualenv
@@ -21,11 +23,23 @@ _MODULES = {
     "Docker": "airflow_zen.runtimes.docker",
     "InProcess": "airflow_zen.steps.runtime",
     "Kubernetes": "airflow_zen.runtimes.kubernetes",
+    "PyTorchJob": "airflow_zen.runtimes.kubeflow",
     "Python": "airflow_zen.runtimes.python",
+    "TrainJob": "airflow_zen.runtimes.kubeflow",
     "Virtualenv": "airflow_zen.runtimes.virtualenv",
 }
 
-__all__ = ["Docker", "InProcess", "Kubernetes", "Python", "Runtime", "Virtualenv", "parse_runtime"]
+__all__ = [
+    "Docker",
+    "InProcess",
+    "Kubernetes",
+    "PyTorchJob",
+    "Python",
+    "Runtime",
+    "TrainJob",
+    "Virtualenv",
+    "parse_runtime",
+]
 
 
 def parse_runtime(text: str, where: str) -> Runtime:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from airflow_zen.errors import FingerprintError, RuntimeUnavailable, StepDefinitionError
-from airflow_zen.runtimes.image_registry import image_digest, pinned_image
-from airflow_zen.runtimes.memory_limits import memory_limits, memory_of_try
+from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
+from airflow_zen.runtimes.memory_limits import memory_limits
+from airflow_zen.runtimes.pod_options import image_of_key, known_digest, plain_option, plain_sequence, pod_resources
 from airflow_zen.steps.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ CONTAINER = "base"
 """The name of the container that runs the step, as in the Kubernetes provider."""
 
 _ON_FINISH = ("delete_pod", "keep_pod", "delete_succeeded_pod")
-# What registries told this process; a pod runs the image that is in its key.
-_digests: dict[str, str] = {}
 
 
 class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -83,21 +81,13 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         force_setattr(self, "cpu", str(self.cpu))
         force_setattr(self, "memory", memory_limits(self.memory))
         for name in ("tolerations", "secrets", "volumes", "volume_mounts"):
-            force_setattr(self, name, tuple(_plain(each) for each in _sequence(name, getattr(self, name))))
+            force_setattr(self, name, plain_sequence(name, getattr(self, name)))
         for name in ("node_selector", "environment", "pod_override"):
-            force_setattr(self, name, _plain(getattr(self, name)))
+            force_setattr(self, name, plain_option(getattr(self, name)))
 
     def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
         """Return the digest of the image."""
-        if self.image not in _digests:
-            try:
-                _digests[self.image] = image_digest(self.image, *self._login())
-            except RuntimeUnavailable as error:
-                raise FingerprintError(
-                    f"{error} Name the image by its digest, or a connection with the login to its registry with "
-                    "registry_conn_id=."
-                ) from error
-        return {"image": _digests[self.image]}
+        return {"image": known_digest(self.image, self.registry_conn_id)}
 
     def execute(self, execution: Execution) -> StepResult:
         """Run the function in a pod, or wait for the pod that an earlier process of this task has started.
@@ -113,17 +103,16 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
     def pod(self, address: str, variables: Mapping[str, str], secret: str, try_number: int) -> dict[str, Any]:
         """Return the pod that runs the spec at an address, without a name; a named secret has further variables."""
-        digest = _digests.get(self.image, "")
         container = {
             "name": CONTAINER,
-            "image": pinned_image(self.image, digest) if digest else self.image,
+            "image": image_of_key(self.image),
             "command": [self.python, "-P", "-m", "airflow_zen.runner"],
             "args": [address],
             "env": [{"name": key, "value": value} for key, value in {**variables, **self.environment}.items()],
             "envFrom": [
                 {"secretRef": {"name": each}} for each in (secret, *self.secrets) if each and isinstance(each, str)
             ],
-            "resources": self._resources(try_number),
+            "resources": pod_resources(self, try_number),
             "volumeMounts": list(self.volume_mounts),
         }
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": self._spec(container)}
@@ -145,37 +134,3 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             raise RuntimeUnavailable(
                 f"{self!r} needs the Kubernetes provider: pip install airflow-provider-zen[kubernetes]."
             ) from error
-
-    def _resources(self, try_number: int) -> dict[str, Any]:
-        wanted = {"cpu": self.cpu, "memory": memory_of_try(tuple(self.memory), try_number)}
-        limits = {name: amount for name, amount in wanted.items() if amount}
-        if self.gpu:
-            limits[self.gpu_resource] = str(self.gpu)
-        return {"requests": limits, "limits": limits} if limits else {}
-
-    def _login(self) -> tuple[str, str]:
-        if not self.registry_conn_id:
-            return "", ""
-        from airflow.sdk import BaseHook
-
-        connection = BaseHook.get_connection(self.registry_conn_id)
-        return connection.login or "", connection.password or ""
-
-
-def _sequence(name: str, value: Any) -> Iterable[Any]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise StepDefinitionError(f"{name} must be a list, got {value!r}.")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Return an option in literals, because the repr of a runtime is its text in settings."""
-    if hasattr(value, "openapi_types"):
-        from kubernetes.client import ApiClient
-
-        return ApiClient().sanitize_for_serialization(value)
-    if type(value).__name__ == "Secret" and hasattr(value, "deploy_type"):
-        return {key: held for key, held in vars(value).items() if held}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(held) for key, held in sorted(value.items())}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-import re
 import secrets
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator, make_safe_label_value
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
-from airflow.providers.common.compat.sdk import AirflowException, conf
+from airflow.providers.common.compat.sdk import AirflowException
 from kubernetes.client import V1ResourceRequirements
 from kubernetes.client.rest import ApiException
-from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
-from airflow_zen.errors import ArtifactNotFound, RuntimeUnavailable, StepDeferred, ZenError
-from airflow_zen.runtimes.base import (
-    TELEMETRY_OFF,
-    OutputStream,
-    describe_exit,
-    make_spec,
-    read_answer,
-    step_environment,
+from airflow_zen.errors import RuntimeUnavailable, StepDeferred, ZenError
+from airflow_zen.runtimes.base import OutputStream, describe_exit, read_answer
+from airflow_zen.runtimes.cluster import (
+    CONFLICT,
+    SPEC_ANNOTATION,
+    connect,
+    give_credentials,
+    may_defer,
+    refusals,
+    step_metadata,
 )
 from airflow_zen.runtimes.kubernetes import CONTAINER
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
 from airflow_zen.runtimes.pod_trigger import StepPodTrigger
+from airflow_zen.runtimes.stored_spec import TASK_LABEL, StoredSpec, object_keys, task_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,18 +45,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.runtimes")
 
-_TASK_LABEL = "airflow-zen/task-instance"
-_SPEC_ANNOTATION, _SECRET_ANNOTATION = "airflow-zen/spec", "airflow-zen/secret"
 # Airflow sends SIGKILL 5 seconds after SIGTERM.
 _SECONDS_TO_STOP = 3
 _POLL = 0.5
-_NAME_LIMIT = 40
-# What everyone who can read the pod may know; all other variables are taken for credentials.
-_PUBLIC_VARIABLES = {
-    *TELEMETRY_OFF,
-    *("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_CONTEXT"),
-    *("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"),
-}
 _ENDED = ("Succeeded", "Failed")
 _START_ERRORS = ("StartError", "ContainerCannotRun")
 
@@ -74,29 +63,18 @@ class PodRun:
         self._runtime = runtime
         self._execution = execution
         self._event = execution.run_hooks.event
-        self._transport = execution.stack.store.transport
-        self._client, self._namespace = _connect(runtime)
+        self._client, self._namespace = connect(runtime)
         self._manager: Any = PodManager(self._client)
-        spec = make_spec(execution, root=runtime.artifact_root)
-        document = msgspec.json.encode(msgspec.structs.replace(spec, run=""))
-        self._task = _task_label(execution.run.id)
-        self._fingerprint = _digest(
-            document + repr(msgspec.structs.replace(runtime, memory=(), deferrable=None)).encode()
-        )
-        name = _pod_name(execution, _digest((self._task + self._fingerprint).encode()))
-        self._name = name if self._event is None else str(self._event["name"])
-        self._spec_key, self._answer_key = _object_keys(self._name)
-        self._spec = msgspec.structs.replace(spec, answer=self._answer_key)
-        found = step_environment(execution.stack, execution.opened(), reaches_relay=False)
-        self._variables = {name: value for name, value in found.items() if value and _is_public(name, value)}
-        self._credentials = {name: value for name, value in found.items() if value and name not in self._variables}
+        self._stored = StoredSpec(runtime, execution, "" if self._event is None else str(self._event["name"]))
+        self._name = self._stored.name
+        self._variables, self._credentials = self._stored.variables()
 
     def result(self) -> StepResult:
         """Wait for the step's pod, start it if there is none, and return the result of the step.
 
         Raises `StepDeferred` with the trigger that waits for the pod, if the runtime is deferrable.
         """
-        with self._refusals():
+        with refusals(self._runtime, "pod", self._name):
             stream = OutputStream()
             pod = self._pod() if self._event is None else self._client.read_namespaced_pod(self._name, self._namespace)
             with self._stopped_on_error(pod, stream):
@@ -104,7 +82,7 @@ class PodRun:
                 self._await_start(pod)
                 self._follow_log(pod, stream)
                 ended = self._await_end(pod)
-            answer = self._answer()
+            answer = self._stored.answer()
             self._clean_up(ended, succeeded=answer is not None and not answer.get("error"))
         if answer is None:
             raise self._without_answer(ended, stream)
@@ -114,7 +92,7 @@ class PodRun:
         """Return the running or succeeded pod of this spec, or start it; delete other pods of the task instance."""
         while True:
             for pod in self._client.list_namespaced_pod(
-                self._namespace, label_selector=f"{_TASK_LABEL}={self._task}"
+                self._namespace, label_selector=f"{TASK_LABEL}={self._stored.task}"
             ).items:
                 if self._is_usable(pod):
                     log.info("Found pod %s/%s, which was started before", self._namespace, pod.metadata.name)
@@ -123,54 +101,37 @@ class PodRun:
             try:
                 return self._start()
             except ApiException as error:
-                if error.status != 409:
-                    self._transport.delete([self._spec_key])
+                if error.status != CONFLICT:
+                    self._stored.delete()
                     raise
             time.sleep(_POLL)
 
     def _is_usable(self, pod: Any) -> bool:
         metadata = pod.metadata
-        if metadata.annotations.get(_SPEC_ANNOTATION) != self._fingerprint or metadata.deletion_timestamp:
+        if metadata.annotations.get(SPEC_ANNOTATION) != self._stored.fingerprint or metadata.deletion_timestamp:
             return False
         if pod.status.phase in ("Pending", "Running"):
             return True
-        answer = self._answer()
-        return answer is not None and not answer.get("error")
+        return self._stored.has_result()
 
     def _start(self) -> Any:
-        self._transport.delete([self._answer_key])
-        self._transport.write(self._spec_key, msgspec.json.encode(self._spec))
+        self._stored.write()
         pod = self._manager.run_pod_async(PodGenerator.deserialize_model_dict(self._body()))
         log.info("Running in pod %s/%s of image %s", self._namespace, self._name, self._runtime.image)
         return pod
 
     def _body(self) -> dict[str, Any]:
         """Return the pod with the user's overrides, and with the labels by which it is found."""
-        run = self._execution.run.id
         secret = f"{self._name}-{secrets.token_hex(4)}" if self._credentials else ""
         body = self._client.api_client.sanitize_for_serialization(self._overridden_pod(secret))
-        names = {"dag_id": run.dag_id, "task_id": run.task_id, "run_id": run.run_id, "try_number": str(run.try_number)}
-        labels = {name: make_safe_label_value(value) for name, value in names.items()}
-        annotations = {
-            _SPEC_ANNOTATION: self._fingerprint,
-            _SECRET_ANNOTATION: secret,
-            "airflow-zen/step-run": str(run),
-        }
-        given = body["metadata"]
-        body["metadata"] = {
-            **given,
-            "name": self._name,
-            "namespace": self._namespace,
-            "labels": {**given.get("labels", {}), **labels, _TASK_LABEL: self._task},
-            "annotations": {**given.get("annotations", {}), **annotations},
-        }
+        metadata = step_metadata(body["metadata"], self._stored, self._execution.run.id, secret)
+        body["metadata"] = {**metadata, "namespace": self._namespace}
         return dict(body)
 
     def _overridden_pod(self, secret: str) -> Any:
         runtime = self._runtime
-        root = (runtime.artifact_root or self._execution.stack.store.root).rstrip("/")
         try_number = self._execution.run.id.try_number
-        body = runtime.pod(f"{root}/{self._spec_key}", self._variables, secret, try_number)
+        body = runtime.pod(self._stored.address, self._variables, secret, try_number)
         pod = PodGenerator.deserialize_model_dict(body)
         for each in runtime.secrets:
             if not isinstance(each, str):
@@ -181,34 +142,19 @@ class PodRun:
             pod.spec.containers[0].name = CONTAINER
         return pod
 
-    def _give_credentials(self, pod: Any) -> None:
-        """Store the credentials in the secret that the pod waits for; it is deleted with the pod."""
-        if not (name := pod.metadata.annotations[_SECRET_ANNOTATION]):
-            return
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": self._name, "uid": pod.metadata.uid}
-        metadata = {"name": name, "labels": {_TASK_LABEL: self._task}, "ownerReferences": [owner]}
-        body = {"metadata": metadata, "stringData": self._credentials}
-        try:
-            self._client.create_namespaced_secret(self._namespace, body)
-        except ApiException as error:
-            # The process that started the pod was here.
-            if error.status != 409:
-                raise
-
     def _defer_or_check(self, pod: Any) -> None:
         """Defer to a trigger after the start of a pod; raise the error of a trigger that timed out."""
         if self._event is None:
-            self._give_credentials(pod)
-            if self._is_deferrable() and pod.status.phase not in _ENDED:
+            owner = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": self._client.api_client.sanitize_for_serialization(pod.metadata),
+            }
+            give_credentials(self._client, self._namespace, owner, self._credentials, self._stored.task)
+            if may_defer(self._runtime, self._execution) and pod.status.phase not in _ENDED:
                 raise StepDeferred(self._trigger())
         elif self._event["status"] == "timeout":
             raise RuntimeUnavailable(f"{self._runtime!r}: {self._event['message']} {self._reasons(pod)}".strip())
-
-    def _is_deferrable(self) -> bool:
-        chosen = self._runtime.deferrable
-        if chosen is None:
-            chosen = conf.getboolean("operators", "default_deferrable", fallback=False)
-        return chosen and self._execution.run_hooks.can_defer
 
     def _trigger(self) -> StepPodTrigger:
         timeout, deadline = self._runtime.startup_timeout, self._execution.run_hooks.deadline
@@ -271,11 +217,6 @@ class PodRun:
             time.sleep(_POLL)
         return ended
 
-    def _answer(self) -> dict[str, Any] | None:
-        with suppress(ArtifactNotFound):
-            return dict(json.loads(self._transport.read(self._answer_key)))
-        return None
-
     def _without_answer(self, pod: Any, stream: OutputStream) -> RuntimeUnavailable:
         terminated = _terminated(pod)
         if terminated is None:
@@ -303,78 +244,31 @@ class PodRun:
                 self._client.delete_namespaced_pod(self._name, self._namespace, grace_period_seconds=_SECONDS_TO_STOP)
                 self._follow_log(pod, stream)
             with suppress(ZenError):
-                self._transport.delete([self._spec_key, self._answer_key])
+                self._stored.delete()
             raise
 
     def _clean_up(self, pod: Any, *, succeeded: bool) -> None:
         keeps = {"keep_pod": True, "delete_pod": False, "delete_succeeded_pod": not succeeded}
         if not keeps[self._runtime.on_finish_action]:
             self._manager.delete_pod(pod)
-        self._transport.delete([self._spec_key, self._answer_key])
+        self._stored.delete()
 
     def _delete_and_wait(self, pod: Any) -> None:
         log.info("Deleting pod %s/%s of an earlier try", self._namespace, pod.metadata.name)
         self._manager.delete_pod(pod)
-        self._transport.delete(_object_keys(pod.metadata.name))
+        self._stored.delete(pod.metadata.name)
         with suppress(ApiException):
             while self._client.read_namespaced_pod(pod.metadata.name, self._namespace).metadata.uid == pod.metadata.uid:
                 time.sleep(_POLL)
 
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """Translate errors of the cluster's API into `RuntimeUnavailable`."""
-        try:
-            yield
-        except ApiException as error:
-            with suppress(ValueError, TypeError):
-                error.reason = json.loads(error.body)["message"]
-            raise RuntimeUnavailable(
-                f"{self._runtime!r} lost its pod {self._name}, which was deleted."
-                if error.status == 404 and self._name in str(error.reason)
-                else f"{self._runtime!r} was refused by the cluster ({error.status}): {error.reason}."
-            ) from error
-
 
 def delete_pods(runtime: Kubernetes, run: StepRunId, transport: Transport) -> None:
     """Delete the pods of a task instance, and their objects; a pod that has ended may be kept."""
-    client, namespace = _connect(runtime)
-    for pod in client.list_namespaced_pod(namespace, label_selector=f"{_TASK_LABEL}={_task_label(run)}").items:
+    client, namespace = connect(runtime)
+    for pod in client.list_namespaced_pod(namespace, label_selector=f"{TASK_LABEL}={task_label(run)}").items:
         if runtime.on_finish_action == "delete_pod" or pod.status.phase not in _ENDED:
             PodManager(client).delete_pod(pod)
-        transport.delete(_object_keys(pod.metadata.name))
-
-
-def _object_keys(pod: str) -> tuple[str, str]:
-    """Return the keys of the spec and of the answer in the artifact root."""
-    return f"runtimes/pods/{pod}/spec.json", f"runtimes/pods/{pod}/answer.json"
-
-
-def _connect(runtime: Kubernetes) -> tuple[Any, str]:
-    """Return a client of the cluster, and the namespace of its pods."""
-    hook = KubernetesHook(conn_id=runtime.kubernetes_conn_id)
-    try:
-        return hook.core_v1_client, runtime.namespace or hook.get_namespace() or "default"
-    except (ConfigException, AirflowException) as error:
-        raise RuntimeUnavailable(
-            f"{runtime!r} finds no cluster: {error}. Set up the connection {runtime.kubernetes_conn_id!r}."
-        ) from error
-
-
-def _is_public(name: str, value: str) -> bool:
-    return name in _PUBLIC_VARIABLES and "@" not in value
-
-
-def _task_label(run: StepRunId) -> str:
-    return _digest(run.task_instance.encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
-def _pod_name(execution: Execution, digest: str) -> str:
-    words = re.sub("[^a-z0-9]+", "-", f"{execution.run.id.dag_id}-{execution.run.id.task_id}".lower())
-    return f"{words[:_NAME_LIMIT].strip('-') or 'step'}-{digest[:16]}"
+        transport.delete(object_keys(pod.metadata.name))
 
 
 def _terminated(pod: Any) -> Any:

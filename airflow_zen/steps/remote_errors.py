@@ -107,9 +107,11 @@ def _stand_in(name: str, bases: Sequence[type[BaseException]], message: str) -> 
     """Return an instance of a new class of the same name, with the message as its text."""
     module, _, qualname = name.partition(":")
     body = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: message}
-    for base in bases:
+    # An error of another library that is also one of Python's, such as Ray's, stays both.
+    several = tuple(cls for place, cls in enumerate(bases) if not any(issubclass(each, cls) for each in bases[:place]))
+    for chosen in (several, *((base,) for base in bases)):
         try:
-            cls: Any = type(qualname.rpartition(".")[2], (base,), body)
+            cls: Any = type(qualname.rpartition(".")[2], chosen, body)
             made: BaseException = cls.__new__(cls, message)
         except TypeError:  # an exception group takes more
             continue

@@ -148,15 +148,21 @@ def raise_on_sigterm(on_kill: Callable[[], object] = bool) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous_handler)
 
 
-def _call(step: Step, values: inspect.BoundArguments, take_event: Callable[[Any], bool]) -> dict[str, Any]:
-    """Call the function and return its outputs by name, as their declared types."""
-    from airflow_zen.steps.conformance import unpack_result
-
+def call_function(step: Step, values: inspect.BoundArguments, take_event: Callable[[Any], bool]) -> Any:
+    """Call the function, and return what it returns; of a generator what is left after its asset events."""
     result = step.function(*values.args, **values.kwargs)
     if inspect.iscoroutine(result):
         result = _await_result(result)
     if inspect.isgenerator(result):
         result = _take_events(result, take_event, is_stream=step.is_stream)
+    return result
+
+
+def _call(step: Step, values: inspect.BoundArguments, take_event: Callable[[Any], bool]) -> dict[str, Any]:
+    """Call the function and return its outputs by name, as their declared types."""
+    from airflow_zen.steps.conformance import unpack_result
+
+    result = call_function(step, values, take_event)
     if not step.outputs.names and result is not None:
         log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, type(result).__name__)
     return {} if step.returns_nothing(result) else unpack_result(result, step.outputs, step.output_types, step.name)

@@ -47,6 +47,19 @@ def test_class_and_text(error):
     assert isinstance(rebuilt, type(error)) or isinstance(error, ExceptionGroup)
 
 
+class Remote(RuntimeUnavailable):
+    """An error of a library that both sides have."""
+
+
+def test_an_error_with_several_bases():
+    """A class that a library makes at run time of its own error and of the function's can be caught as both."""
+    made = type("Remote(KeyError)", (Remote, KeyError), {})
+    rebuilt = over_the_boundary(lambda: raise_(made("name")))
+    assert isinstance(rebuilt, Remote)
+    assert isinstance(rebuilt, KeyError)
+    assert "name" in str(rebuilt)
+
+
 def test_the_files_of_an_error_of_the_system(tmp_path):
     """The number, and one or two files, are those of the original."""
     missing, target = str(tmp_path / "missing"), str(tmp_path / "target")

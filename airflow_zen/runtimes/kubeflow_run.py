@@ -1,0 +1,212 @@
+"""The run of a step in a training job: find or create the job, follow the log of its first pod, and read its answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from kubernetes.client.rest import ApiException
+from urllib3.exceptions import HTTPError
+
+from airflow_zen.errors import RuntimeUnavailable, StepDeferred, ZenError
+from airflow_zen.runtimes.base import OutputStream, read_answer
+from airflow_zen.runtimes.cluster import (
+    CONFLICT,
+    SPEC_ANNOTATION,
+    give_credentials,
+    may_defer,
+    refusals,
+    step_metadata,
+)
+from airflow_zen.runtimes.kubeflow_jobs import Jobs, job_state
+from airflow_zen.runtimes.kubeflow_trigger import TrainingJobTrigger
+from airflow_zen.runtimes.memory_limits import memory_of_try
+from airflow_zen.runtimes.pod_log import BEGIN, Position
+from airflow_zen.runtimes.stored_spec import StoredSpec, object_keys, task_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_zen.runs.step_run import StepRunId
+    from airflow_zen.runtimes.kubeflow import TrainingJob
+    from airflow_zen.steps.runtime import Execution, StepResult
+    from airflow_zen.transports.base import Transport
+
+log = logging.getLogger("airflow_zen.runtimes")
+
+_POLL = 0.5
+# Airflow sends SIGKILL 5 seconds after SIGTERM.
+_SECONDS_TO_STOP = 4.0
+
+
+class TrainingRun:
+    """The run of a step in a training job.
+
+    The jobs of a task instance have its label. The job's name is made from the task instance and the spec, so that the
+    cluster rejects a second job for the same spec.
+    """
+
+    def __init__(self, runtime: TrainingJob, execution: Execution) -> None:
+        self._runtime, self._execution = runtime, execution
+        self._event = execution.run_hooks.event
+        self._jobs = Jobs(runtime)
+        self._stored = StoredSpec(runtime, execution, "" if self._event is None else str(self._event["name"]))
+        self._name = self._stored.name
+        self._variables, self._credentials = self._stored.variables()
+
+    def result(self) -> StepResult:
+        """Wait for the step's job, create it if there is none, and return the result of the step.
+
+        Raises `StepDeferred` with the trigger that waits for the job, if the runtime is deferrable.
+        """
+        stream = OutputStream()
+        with refusals(self._runtime, "job", self._name):
+            job = self._job() if self._event is None else self._jobs.get(self._name)
+            with self._stopped_on_error():
+                self._defer_or_check(job)
+                state = self._follow(stream)
+            answer = self._stored.answer()
+            if state == "failed" and self._stored.has_result():
+                # Another rank has failed after the first one had answered.
+                answer = None
+            reason = "" if answer else self._jobs.describe(self._name)
+            self._clean_up(succeeded=answer is not None and not answer.get("error"))
+        if answer is None:
+            raise self._without_answer(reason, stream)
+        return read_answer(json.dumps(answer), self._execution, self._runtime)
+
+    def _job(self) -> dict[str, Any]:
+        """Return the running or succeeded job of this spec, or create it; delete other jobs of the task instance."""
+        while True:
+            for job in self._jobs.of_task(self._stored.task):
+                name = job["metadata"]["name"]
+                if self._is_usable(job):
+                    log.info("Found %s %s/%s, which was created before", job["kind"], self._jobs.namespace, name)
+                    return job
+                log.info("Deleting %s %s/%s of an earlier try", job["kind"], self._jobs.namespace, name)
+                self._jobs.delete_and_wait(name)
+                self._stored.delete(name)
+            try:
+                return self._create()
+            except ApiException as error:
+                if error.status != CONFLICT:
+                    self._stored.delete()
+                    raise
+            time.sleep(_POLL)
+
+    def _is_usable(self, job: dict[str, Any]) -> bool:
+        metadata = job["metadata"]
+        if metadata["annotations"].get(SPEC_ANNOTATION) != self._stored.fingerprint:
+            return False
+        is_running = not job_state(self._runtime.kind(), job) and not metadata.get("deletionTimestamp")
+        return is_running or self._stored.has_result()
+
+    def _create(self) -> dict[str, Any]:
+        self._stored.write()
+        run = self._execution.run.id
+        secret = f"{self._name}-{secrets.token_hex(4)}" if self._credentials else ""
+        names = {variable: f"{secret}/{variable}" for variable in self._credentials}
+        body = self._runtime.manifest(self._name, self._stored.address, self._variables, names, run.try_number)
+        body["metadata"] = step_metadata(body["metadata"], self._stored, run, secret)
+        job = self._jobs.create(body)
+        log.info("Running in %s %s/%s", job["kind"], self._jobs.namespace, self._name)
+        return job
+
+    def _defer_or_check(self, job: dict[str, Any]) -> None:
+        """Defer to a trigger after the creation of a job; raise the error of a trigger that timed out."""
+        if self._event is None:
+            give_credentials(self._jobs.core, self._jobs.namespace, job, self._credentials, self._stored.task)
+            if may_defer(self._runtime, self._execution) and not job_state(self._runtime.kind(), job):
+                raise StepDeferred(self._trigger())
+        elif self._event["status"] == "timeout":
+            raise self._not_started()
+        elif self._event["status"] == "deadline":
+            raise RuntimeUnavailable(f"{self._runtime!r} did not end job {self._name} before the timeout of its task.")
+
+    def _trigger(self) -> TrainingJobTrigger:
+        return TrainingJobTrigger(
+            runtime=repr(self._runtime),
+            namespace=self._jobs.namespace,
+            name=self._name,
+            started=time.time(),
+            deadline=self._execution.run_hooks.deadline,
+        )
+
+    def _follow(self, stream: OutputStream) -> str:
+        """Pass on the log of the first pod until the job has ended, and return its state."""
+        position = BEGIN if self._event is None else tuple(self._event.get("log_position", BEGIN))
+        began, has_started = time.monotonic(), self._event is not None
+        while True:
+            # Read before the log, which is then complete for a job that has ended.
+            state = job_state(self._runtime.kind(), self._jobs.get(self._name))
+            for pod in self._jobs.pods(self._name, first=True):
+                if pod.status.phase != "Pending":
+                    has_started = True
+                    position = self._pass_on_log(pod, position, stream)
+            if state:
+                return state
+            if not has_started and time.monotonic() - began > self._runtime.startup_timeout:
+                raise self._not_started()
+            time.sleep(_POLL)
+
+    def _pass_on_log(self, pod: Any, position: Position, stream: OutputStream) -> Position:
+        """Pass on the lines after a position, while the container runs; return the position of the last one."""
+        try:
+            for entry in self._jobs.log_lines(pod, position):
+                position, line = entry
+                for part in line.replace("\r", "\n").split("\n"):
+                    stream.write(part)
+        except (ApiException, HTTPError) as error:
+            log.debug("The log of pod %s was interrupted: %s", pod.metadata.name, error)
+        return position
+
+    def _not_started(self) -> RuntimeUnavailable:
+        runtime, reasons = self._runtime, self._jobs.describe(self._name)
+        return RuntimeUnavailable(
+            f"{runtime!r} did not start the first pod of job {self._name} within {runtime.startup_timeout} seconds. "
+            f"{reasons or 'Does the controller of these jobs run in the cluster?'}"
+        )
+
+    def _without_answer(self, reason: str, stream: OutputStream) -> RuntimeUnavailable:
+        limit = memory_of_try(tuple(self._runtime.memory), self._execution.run.id.try_number)
+        memory = f"out of memory{f', limit {limit}' if limit else ''}. " if "OOMKilled" in reason else ""
+        error = RuntimeUnavailable(
+            f"{self._runtime!r} ended job {self._name} without a result. {memory}{reason}".strip()
+        )
+        if stream.tail:
+            error.add_note("Its last lines:\n" + "\n".join(stream.tail))
+        return error
+
+    @contextmanager
+    def _stopped_on_error(self) -> Iterator[None]:
+        """Delete the job if the step is interrupted in the block; its pods have time to clean up."""
+        try:
+            yield
+        except StepDeferred:
+            raise
+        except BaseException:
+            with suppress(ApiException, HTTPError, ZenError):
+                self._jobs.delete_and_wait(self._name, _SECONDS_TO_STOP)
+            with suppress(ZenError):
+                self._stored.delete()
+            raise
+
+    def _clean_up(self, *, succeeded: bool) -> None:
+        keeps = {"keep_job": True, "delete_job": False, "delete_succeeded_job": not succeeded}
+        if not keeps[self._runtime.on_finish_action]:
+            self._jobs.delete(self._name)
+        self._stored.delete()
+
+
+def delete_jobs(runtime: TrainingJob, run: StepRunId, transport: Transport) -> None:
+    """Delete the jobs of a task instance, and their objects; a job that has ended may be kept."""
+    jobs = Jobs(runtime)
+    for job in jobs.of_task(task_label(run)):
+        name = job["metadata"]["name"]
+        if runtime.on_finish_action == "delete_job" or not job_state(runtime.kind(), job):
+            jobs.delete(name)
+        transport.delete(object_keys(name))
