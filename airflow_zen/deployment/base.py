@@ -99,6 +99,13 @@ class Target(msgspec.Struct, frozen=True):
         """
         raise NotImplementedError
 
+    def resume(self, request: DeploymentRequest) -> Deployment | None:
+        """Wait for what an earlier call of `deploy` has tested and begun to serve; return None if there is nothing.
+
+        The request has no rows yet. Raises as `deploy`.
+        """
+        return None
+
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
         """Serve the model under the request's name.
 

@@ -66,15 +66,17 @@ def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: Deploymen
         # An earlier try may have been killed before it set the tag.
         _tag_version(current, options)
         return current
-    with stack.scratch_directory() as scratch:
-        head = rows if rows is None else _head(rows)
-        directory = prepare_model(ref, stack, scratch, environment, head)
-        request = replace(request, directory=directory, requirements=_pins(environment, directory))
-        if head is not None:
-            predicted = predict_in_process(directory, head)
-            add_output_schema(directory, predicted)
-            request = replace(request, rows=Rows.from_value(head), expected=plain_predictions(predicted))
-        deployed = target.deploy(request, stack)
+    deployed = target.resume(request)
+    if deployed is None:
+        with stack.scratch_directory() as scratch:
+            head = rows if rows is None else _head(rows)
+            directory = prepare_model(ref, stack, scratch, environment, head)
+            request = replace(request, directory=directory, requirements=_pins(environment, directory))
+            if head is not None:
+                predicted = predict_in_process(directory, head)
+                add_output_schema(directory, predicted)
+                request = replace(request, rows=Rows.from_value(head), expected=plain_predictions(predicted))
+            deployed = target.deploy(request, stack)
     _tag_version(deployed, options)
     log.info("%s serves version %s of %r at %s", target, deployed.version, deployed.model, deployed.predict_url)
     return deployed

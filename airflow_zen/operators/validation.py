@@ -70,6 +70,7 @@ class ValidateOperator(ReportOperator):
     """
 
     custom_operator_name = "validate"
+    check_version: ClassVar[int] = 2
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.errors import ValidationFailed, log_errors
+from airflow_zen.markup import format_count
 from airflow_zen.materializers.annotations import FAIL, WARN, FailureAction
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.steps.outputs import CHECKS_SUFFIX, checked_output
@@ -168,7 +169,9 @@ def failure_message(run: StepRun, failed: Iterable[FailedReport]) -> str:
         ]
         count, named = int(each.summary["facts"].get("validation.failed", 0)), ", ".join(names[:5])
         more = f" and {count - 5} more" if count > 5 else ""
-        parts.append(f"{count} checks failed: {named}{more}. The report is artifact {run.outputs[each.output].name!r}.")
+        parts.append(
+            f"{format_count(count, 'check')} failed: {named}{more}. The report is artifact {run.outputs[each.output].name!r}."
+        )
     return " ".join(parts)
 
 

@@ -72,6 +72,10 @@ class Validator:
         """Return the columns that the suite names; None if it names none, and uses all."""
         return None
 
+    def compared_columns(self) -> Iterable[str] | None:
+        """Return those of `columns` that a reference must have; None for all."""
+        return None
+
     def check(self, table: Any, reference: Any = None) -> ValidationReport:
         """Check a table, in the form that the class declares; `reference` has the same form, or is None."""
         raise NotImplementedError(f"{type(self).__qualname__} has no method check.")

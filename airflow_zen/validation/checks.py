@@ -92,6 +92,10 @@ class Suite(Validator):
         """Return the columns that the checks name."""
         return [name for check in self.checks for name in check.columns()]
 
+    def compared_columns(self) -> Iterable[str]:
+        """Return the columns of the checks that compare."""
+        return [name for check in self.checks if check.compares for name in check.columns()]
+
     def check(self, table: Any, reference: Any = None) -> ValidationReport:
         """Make the checks whose columns the table has."""
         from airflow_zen.validation.table_scan import TableScan

@@ -174,17 +174,29 @@ def column_checks(validator: Validator, schema: Any, reference: Any) -> Iterator
     """Yield a failed check for each column that is missing, here or in the reference, or of another kind there."""
     from airflow_zen.validation.tables import data_columns, type_kind, type_text
 
-    named = validator.columns()
+    named, compared = validator.columns(), validator.compared_columns()
     for name in dict.fromkeys(data_columns(schema) if named is None else named):
         if name not in schema.names:
             expected = f"one of {', '.join(data_columns(schema))}"
             yield Check(name="column_exists", passed=False, column=name, observed="missing", expected=expected)
-        elif reference is not None and name not in reference.names:
-            message = "The reference has no such column."
+        elif reference is None or (compared is not None and name not in compared):
+            continue
+        elif name not in reference.names:
+            message = f"The reference has no such column.{_common_columns(validator, schema, reference)}"
             yield Check(name="reference_schema", passed=False, column=name, observed="missing", message=message)
-        elif reference is not None and type_kind(schema.field(name)) != type_kind(reference.field(name)):
+        elif type_kind(schema.field(name)) != type_kind(reference.field(name)):
             observed, expected = type_text(schema.field(name)), type_text(reference.field(name))
             yield Check(name="reference_schema", passed=False, column=name, observed=observed, expected=expected)
+
+
+def _common_columns(validator: Validator, schema: Any, reference: Any) -> str:
+    """Return how a validator that looks at all columns is told to compare those that both tables have."""
+    from airflow_zen.validation.tables import data_columns
+
+    common = tuple(name for name in data_columns(schema) if name in reference.names)
+    if validator.columns() is not None or not hasattr(validator, "only") or not common:
+        return ""
+    return f" Compare those that both have: {type(validator).__name__}(…, only={common!r})."
 
 
 def _shape(batches: Any, form: Form, sample: int) -> Any:

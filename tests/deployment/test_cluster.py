@@ -236,6 +236,20 @@ def test_a_trigger_fires_for_what_will_not_be_ready(controller, version, fire):
     assert controller.objects() == {}
 
 
+def test_the_candidate_of_a_killed_task_is_deleted(controller, version):
+    """A later deployment of what serves already deletes a candidate without a task, and none that a task may wait for."""
+    deployed = deploy(version(2))
+    controller.paused = True
+    with pytest.raises(StepDeferred):
+        # Nobody resumes it: as if its worker was killed.
+        deploy(version(3), replace(CLUSTER, deferrable=True))
+    controller.paused = False
+    assert deploy(version(2)) == deployed
+    assert sorted(controller.objects()) == [NAME, CANDIDATE]
+    until(lambda: deploy(version(2), replace(CLUSTER, timeout=1)) and list(controller.objects()) == [NAME])
+    assert controller.uri(NAME) == f"{ROOT}/artifacts/2"
+
+
 def test_what_others_have_changed_is_a_conflict(cluster, controller, version):
     """A field that somebody has edited is not overwritten, and a deployment that another task makes is not, either."""
     deploy(version(2))

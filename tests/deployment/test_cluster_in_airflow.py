@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import Artifact, Deployment, KServe, deploy, ml_step
-from airflow_zen.deployment import promote_canary
+from airflow_zen.deployment import promote_canary, step
 from tests.deployment.test_cluster import CANDIDATE, EMPTY, NAME, cluster, controller  # noqa: F401 - fixtures
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
@@ -44,6 +45,9 @@ def test_a_deployment_is_deferred_and_recorded(cluster, controller, tmp_path, mo
         dag = pipeline(lambda: deploy(fit(table()), to=target, rows=table(), name="flight_delay"), dag_id="served")
         return run_dag(dag, connections=connections, **options).task("deploy_flight_delay")
 
+    predicted: list[Any] = []
+    real = step.predict_in_process
+    monkeypatch.setattr(step, "predict_in_process", lambda *given: predicted.append(real(*given)) or predicted[-1])
     controller.paused = True
     task = served()
     for name in (CANDIDATE, NAME):
@@ -56,6 +60,8 @@ def test_a_deployment_is_deferred_and_recorded(cluster, controller, tmp_path, mo
         controller.paused = True
         task = served(resumed=resumption(task.deferral.next_method, event))
     assert task.state == "success", task.error
+    # Before the candidate, and for its smoke test: what has passed it is only waited for.
+    assert len(predicted) == 2
     assert controller.uri(NAME).startswith("pvc://models/zen/artifacts/")
     assert [*task.events] == ["deployments/flight_delay"]
     assert list(controller.objects()) == [NAME]

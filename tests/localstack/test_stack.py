@@ -145,7 +145,7 @@ def test_dag_file_that_cannot_be_imported(airflow, dags):
     broken.unlink()
 
 
-def test_up_twice(stack, directory, dags, capsys):
+def test_up_twice(stack, airflow, directory, dags, capsys):
     """A second `stack up local` starts nothing: the processes are the same, and their URLs are printed again."""
     asked = {
         "kind": "local",
@@ -156,6 +156,7 @@ def test_up_twice(stack, directory, dags, capsys):
         "timeout": 60.0,
         "database": None,
     }
+    airflow.wait_for_dag("failing", timeout=240)
     stack_up.up.func(Namespace(**asked))
     assert read_local_stack(directory) == stack
     told = capsys.readouterr().out

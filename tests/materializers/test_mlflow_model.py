@@ -42,7 +42,7 @@ def test_directory_is_kept_as_it_is(tmp_path: Path) -> None:
 
 def test_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     """A directory that mlflow did not write is refused; one that `save_model` wrote, as the error says, is stored."""
-    with pytest.raises(SaveRefused, match=r"no file MLmodel.*save_model"):
+    with pytest.raises(SaveRefused, match=r"has no file MLmodel.*save_model of"):
         REGISTRY.save(MLflowModel(tmp_path), tmp_path)
     (tmp_path / "stored").mkdir()
     assert REGISTRY.save(MLflowModel(_write(tmp_path)), tmp_path / "stored").encoding == "directory.mlflow@1"

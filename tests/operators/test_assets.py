@@ -11,9 +11,9 @@ import pytest
 from airflow.sdk import DAG, Asset, dag, task
 
 import airflow_zen
-from airflow_zen import Artifact, Output, ml_step
+from airflow_zen import Artifact, Model, Output, ml_step
 from airflow_zen.config.settings import open_stack
-from airflow_zen.errors import ArtifactNameError, StepDefinitionError
+from airflow_zen.errors import ArtifactNameError, ModelNameError, StepDefinitionError
 from airflow_zen.operators.assets import normalize_uri
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.planning.plan import Plan, PlannedDagRun
@@ -261,11 +261,15 @@ def test_expanding_over_one_version_is_refused():
 
 
 def test_an_artifact_without_a_name_has_no_asset():
-    """An `Artifact` that only chooses a materializer has no asset and no versions."""
+    """An `Artifact` that only chooses a materializer has no asset and no versions, and a `Model` without an alias no asset."""
     with pytest.raises(ArtifactNameError, match="no name"):
         Artifact().asset  # noqa: B018
     with pytest.raises(ArtifactNameError, match="cannot be named"):
         Artifact("/x")
+    assert Artifact("x").asset.uri
+    with pytest.raises(ModelNameError, match=r"has no alias.*Write Model\('delay@champion'\)\.asset"):
+        Model("delay").asset  # noqa: B018
+    assert Model("delay@champion").asset.uri
 
 
 def test_annotations_need_no_airflow():

@@ -351,7 +351,7 @@ def test_task_ids_are_those_of_the_table():
     [
         ({"table": 3}, StepDefinitionError, "takes the output of a step"),
         ({"table": pd.DataFrame({"a": range(50)})}, StepDefinitionError, r"got a DataFrame\. "),
-        ({"validator": SameSchema()}, StepDefinitionError, "reference="),
+        ({"validator": SameSchema()}, StepDefinitionError, r"compares with a reference.*reference=Artifact\("),
         ({"validator": []}, ValidationDefinitionError, "empty"),
         ({"validator": 3}, ValidationDefinitionError, "built-in check"),
         ({"on_failure": "fial"}, ValidationDefinitionError, "'fial'"),

@@ -76,7 +76,7 @@ def failed(run: Any, function: Any, *arguments: Any) -> ValidationFailed:
 def test_output_that_fails_is_not_stored(run, stack, tmp_path):
     """A failed check fails the step; nothing is published under the name, and the report is stored and named."""
     error = failed(run, checked, 700.0)
-    assert "1 checks failed: in_range(delay)" in str(error)
+    assert "1 check failed: in_range(delay)" in str(error)
     assert set(error.outputs) == {"output.checks"}
     with pytest.raises(ArtifactNotFound):
         stack.names.get("features")

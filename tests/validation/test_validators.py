@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,9 +16,10 @@ import pytest
 
 from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation.base import Form, Validator
-from airflow_zen.validation.checks import InRange, NotNull, RowCount
+from airflow_zen.validation.checks import InRange, NoOverlap, NotNull, RowCount
+from airflow_zen.validation.evidently import DataDriftPreset, Evidently
 from airflow_zen.validation.report import Check, ValidationReport
-from airflow_zen.validation.validators import as_validator, run_validator, sampled_rows
+from airflow_zen.validation.validators import as_validator, column_checks, run_validator, sampled_rows
 
 FRAME = pd.DataFrame({"delay": [1.0, np.nan, 700.0], "carrier": ["AA", "UA", None]})
 
@@ -121,6 +123,26 @@ def test_reference_of_another_schema_is_a_failed_check() -> None:
     assert found["reference_schema(delay)"][0] == "double"
     assert "string" in found["reference_schema(delay)"][1]
     assert found["reference_schema(carrier)"][0] == "missing"
+
+
+def test_columns_that_no_check_compares_are_not_held_against_the_reference() -> None:
+    """Rules for a column that only the table has stand beside comparisons with a reference that lacks it."""
+    log = FRAME.assign(prediction=[0.1, 0.2, 0.3])
+    training = FRAME.assign(delay=[5.0, 6.0, 7.0])
+    checks = [NotNull("prediction"), InRange("delay", max=900), NoOverlap(on=["delay"])]
+    assert run_validator(checks, log, training).passed
+    report = run_validator(NoOverlap(on=["prediction"]), log, training)
+    assert "reference_schema(prediction)" in {check.title for check in report.failures}
+
+
+def test_validator_of_all_columns_is_told_which_to_compare() -> None:
+    """A log of predictions has columns that the training data lacks: what the failed check advises compares the others."""
+    log, training = (pa.Table.from_pandas(frame).schema for frame in (FRAME.assign(prediction=0.1), FRAME))
+    (failed,) = column_checks(Evidently(DataDriftPreset()), log, training)
+    advised = re.search(r"Compare those that both have: (Evidently)\(…, (only=.*)\)\.", failed.message)
+    validator = eval(f"Evidently(DataDriftPreset(), {advised[2]})")
+    assert validator.columns() == ["delay", "carrier"]
+    assert [*column_checks(validator, log, training)] == []
 
 
 @pytest.mark.parametrize("table", [pd.DataFrame({"n": range(1000)}), ds.dataset(pa.table({"n": range(1000)}))])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,14 @@ from msgspec.structs import replace
 
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, log_token, post_json, smoke_test
 from airflow_zen.deployment.cluster.objects import ClusterUnavailable, Objects
-from airflow_zen.deployment.cluster.target import CANDIDATE, ClusterTarget, ModelSource, failure_of, object_name
+from airflow_zen.deployment.cluster.target import (
+    CANDIDATE,
+    ClusterTarget,
+    ModelSource,
+    failure_of,
+    object_name,
+    seconds_without_change,
+)
 from airflow_zen.errors import DeploymentFailed, StepDeferred, log_errors
 from airflow_zen.json_records import decode_record
 from airflow_zen.steps.spec import storage_options
@@ -87,6 +95,7 @@ class Rollout:
         current = self._journal.current
         if current is None or self._journal.pending or not self._is_wanted(current, self._target.key(request)):
             return None
+        self._delete_abandoned_candidate()
         found = self._objects.get(self._name)
         if found is None or not _contains(found, current.body) or self._target.progress(found).state != "ready":
             return None
@@ -97,15 +106,30 @@ class Rollout:
 
         Raises `DeploymentFailed`, and `StepDeferred` while a model starts if the task does not have to wait.
         """
-        key, journal = self._target.key(request), self._journal
-        try:
-            pending = journal.pending
-            if pending is None or not self._is_wanted(pending, key):
-                source = self._source(request, stack)
-                if request.rows is not None and not (journal.current and journal.current.key == key):
-                    self._test_candidate(request, key, source)
-                pending = self._served(request, key, source)
+        if deployed := self.resume(request):
+            return deployed
+        key, current = self._target.key(request), self._journal.current
+        with self._undone_on_failure():
+            source = self._source(request, stack)
+            if request.rows is not None and not (current and current.key == key):
+                self._test_candidate(request, key, source)
+            return self._change_to(self._served(request, key, source))
+
+    def resume(self, request: DeploymentRequest) -> Deployment | None:
+        """Go on with a change to the request, whose candidate was tested; return None if there is none.
+
+        Raises as `deploy`.
+        """
+        pending = self._journal.pending
+        if pending is None or not self._is_wanted(pending, self._target.key(request)):
+            return None
+        with self._undone_on_failure():
             return self._change_to(pending)
+
+    @contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        try:
+            yield
         except StepDeferred:
             raise
         except BaseException:
@@ -158,6 +182,13 @@ class Rollout:
             log.warning("Deployment %r serves version %s again", self._deployment_name, current.version)
         else:
             self._objects.delete_all(self._name)
+
+    def _delete_abandoned_candidate(self) -> None:
+        """Delete the candidate of a task that was killed and not tried again: one that nobody can be waiting for."""
+        name = f"{self._name}{CANDIDATE}"
+        found = self._objects.get(name)
+        if found and seconds_without_change(found) > self._target.timeout:
+            self._objects.delete(name)
 
     def _test_candidate(self, request: DeploymentRequest, key: str, source: ModelSource) -> None:
         """Make an object of another name, which gets no requests, predict the rows of the smoke test."""

@@ -162,6 +162,10 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
             return super().find_current(request)
         return self._rollout(request.name).find_current(request)
 
+    def resume(self, request: DeploymentRequest) -> Deployment | None:
+        """Wait until the object is ready that the journal says is being changed to the request's."""
+        return self._rollout(request.name).resume(request) if self.kubernetes else super().resume(request)
+
     def deploy(self, request: DeploymentRequest, stack: Stack) -> Deployment:
         """Serve the model on this machine; in a cluster, test an object beside the old one first."""
         if not self.kubernetes:
@@ -281,12 +285,12 @@ def failure_of(target: ClusterTarget, found: Mapping[str, Any]) -> str:
     progress = target.progress(found)
     if progress.state == "failed":
         return progress.message.rstrip(".")
-    if progress.state == "waiting" and (silent := _seconds_without_change(found)) > target.timeout:
+    if progress.state == "waiting" and (silent := seconds_without_change(found)) > target.timeout:
         return f"its object has not changed for {silent:.0f} seconds. {unmet(found)}".rstrip(". ")
     return ""
 
 
-def _seconds_without_change(found: Mapping[str, Any]) -> float:
+def seconds_without_change(found: Mapping[str, Any]) -> float:
     """Return the seconds since the last change of an object or its status, by the cluster's clock."""
     metadata = found["metadata"]
     times = [metadata.get("creationTimestamp"), *(each.get("time") for each in metadata.get("managedFields") or ())]

@@ -1,0 +1,62 @@
+"""Each error that says what to do is expected by a test: of its text, values left out, a test has some words."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import airflow_zen
+
+PACKAGE = Path(airflow_zen.__file__).parent
+ADVICE = re.compile(
+    r"(?:^|[.:] |, or )(?:Add|Annotate|Ask|Call|Check|Choose|Convert|Copy|Create|Declare|Define|Delete|Deploy|Evaluate"
+    r"|Fix|Give|Import|Install|Keep|Leave|Let|Make|Move|Name|Open|Pass|Put|Read|Register|Remove|Rename|Replace|Restart"
+    r"|Return|Run|Save|Select|Set|Start|Take|Try|Use|Wait|Wrap|Write)\b",
+)
+_CHARACTERS = 8
+
+
+def _text(node: ast.expr) -> str:
+    """Return the text of an expression, with a line break for each value."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) if isinstance(part, ast.Constant) else "\n" for part in node.values)
+    return "".join(_text(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
+
+
+def _advising_errors() -> Iterator[tuple[str, str]]:
+    """Yield the place and the text of each raised error that says what to do."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and node.exc and ADVICE.search(text := _text(node.exc)):
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", text
+
+
+def _expected_texts() -> str:
+    """Return the texts in all tests but this one's, without docstrings, and without escapes of regular expressions."""
+    texts = []
+    for path in Path(__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        statements = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr))
+        texts += [re.sub(r"\\(.)", r"\1", _text(node)) for node in strings if node not in statements]
+    return "\n".join(texts)
+
+
+def _fragments(text: str) -> Iterator[str]:
+    """Yield two and three successive words of what is between two values."""
+    for part in text.split("\n"):
+        words = part.split()
+        runs = (" ".join(words[at : at + count]).strip(".,;:") for count in (2, 3) for at in range(len(words)))
+        yield from (found for found in runs if len(found) >= _CHARACTERS and " " in found)
+
+
+def test_each_error_that_says_what_to_do_is_expected_by_a_test():
+    """A new error with an advice fails here until a test provokes it; the test of it also does what it says."""
+    expected, errors = _expected_texts(), [*_advising_errors()]
+    assert len(errors) > 200
+    unexpected = [place for place, text in errors if not any(part in expected for part in _fragments(text))]
+    assert unexpected == []
