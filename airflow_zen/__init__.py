@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_zen.operators.promotion import PromoteModelOperator, promote
     from airflow_zen.operators.validation import ValidateOperator, validate
     from airflow_zen.sensors.model_version import ModelVersionSensor
+    from airflow_zen.steps.checkpoint import checkpoint
     from airflow_zen.steps.outputs import Each, Output
     from airflow_zen.steps.step import Cache
     from airflow_zen.validation.base import Validator
@@ -117,6 +118,7 @@ __all__ = [
     "ZenError",
     "artifact",
     "artifacts",
+    "checkpoint",
     "deploy",
     "evaluate",
     "lineage",
@@ -159,6 +161,7 @@ _MODULES = {
         "operators.artifact": ["Artifact", "Model"],
         "operators.ml_step": ["MLStepOperator"],
         "sensors.model_version": ["ModelVersionSensor"],
+        "steps.checkpoint": ["checkpoint"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],
         "operators.deployment": ["DeployModelOperator", "ReadPredictionsOperator", "deploy", "predictions"],

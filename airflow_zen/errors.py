@@ -163,6 +163,10 @@ class MetadataError(ZenError, ValueError):
     """Metadata cannot be attached."""
 
 
+class CheckpointError(ZenError, ValueError):
+    """A checkpoint is requested or numbered in a way that is not possible."""
+
+
 class RuntimeUnavailable(ZenError, RuntimeError):
     """A step cannot be run in its runtime, or its process there ended without an answer."""
 

@@ -113,10 +113,11 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     arguments = _read_arguments(spec, function, stack)
     opening: Future[OpenedRun] = Future()
     opening.set_result(OpenedRun(environment=_step_environment()))
-    run = StepRun(StepRunId.parse(spec.run))
+    run = StepRun(StepRunId.parse(spec.run), cache_key=spec.cache_key)
     collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names))
     scratch = stack.store.temporary_directory()
-    return Execution(step, arguments, stack, run, opening, _event_hooks(events), collector, scratch)
+    hooks = _event_hooks(events)
+    return Execution(step, arguments, stack, run, opening, hooks, collector, scratch, find_key=lambda: spec.cache_key)
 
 
 def _read_arguments(spec: StepSpec, function: Any, stack: Stack) -> Any:
@@ -170,7 +171,7 @@ def _store_previews(execution: Execution, result: StepResult) -> Any:
     previews = BackgroundPreviews(execution.step, execution.stack, refs, result.values, result.saved)
     previews.attach(execution.run, OpenedRun())
     outputs = (StoredOutput(name, saved.ref.to_wire(), saved.summary) for name, saved in result.saved.items())
-    return StepAnswer(tuple(outputs), result.model_inputs)
+    return StepAnswer(tuple(outputs), result.model_inputs, has_checkpoints=result.has_checkpoints)
 
 
 class _LogLines(logging.Handler):

@@ -117,7 +117,7 @@ class ArtifactStore:
         text files in the manifest, so that the artifact is one object. The directory is consumed. Content that is
         stored already is not uploaded again.
         """
-        files = tuple(_list_files(directory, hashes or {}))
+        files = tuple(list_files(directory, hashes or {}))
         for path in {file.path.partition("/")[0] for file in files}:
             if is_reserved(path):
                 raise SaveRefused(
@@ -385,7 +385,7 @@ class ArtifactStore:
         return file_hash(path, like)
 
 
-def _list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[ArtifactFile]:
+def list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[ArtifactFile]:
     """Yield the files of a directory in the order of their paths; those that have no hash yet are hashed."""
     root = f"{directory}/"
     paths = [f"{folder}/{name}".removeprefix(root) for folder, _, names in os.walk(directory) for name in names]

@@ -40,7 +40,7 @@ T = TypeVar("T")
 _RESERVED_FOLDERS = frozenset(
     {
         *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
-        *("ended", "suspended", "prune", "probe", "mlflow", "models", "runtimes", ".staging"),
+        *("checkpoints", "ended", "suspended", "prune", "probe", "mlflow", "models", "runtimes", ".staging"),
     }
 )
 

@@ -28,10 +28,10 @@ from airflow_zen.pruning.mark import (
 from airflow_zen.pruning.retention import Retention
 from airflow_zen.runs.step_run import StepRunId, StepState, SuspendedRun
 from airflow_zen.stack import Stack
-from airflow_zen.transports.base import ObjectInfo, map_in_parallel
+from airflow_zen.transports.base import ObjectInfo, Transport, map_in_parallel, quote_key_part
 
 _TOMBSTONES_KEY = "prune/unreferenced.json"
-_PODS = "runtimes/pods"
+_PODS, _CHECKPOINTS = "runtimes/pods", "checkpoints"
 # The number of keys that one request to S3 deletes, and of artifacts that have about as many.
 _MAX_KEYS_PER_DELETE = 1000
 _ARTIFACTS_PER_BATCH = 500
@@ -183,6 +183,7 @@ class _Prune:
         # What refers to an artifact is deleted before the artifact.
         self._delete([*versions, *entries, *leases], "Deleting versions and cache entries")
         self._delete(_list_pod_objects(self._stack, unfinished, self._grace_cutoff), "Deleting specs of pods")
+        self._delete(_list_checkpoints(self._transport, unfinished, self._grace_cutoff), "Deleting checkpoints")
         to_delete = self._sweep()
         if to_delete and not self._dry_run:
             self._delete_artifacts(to_delete)
@@ -313,6 +314,13 @@ def _list_pod_objects(stack: Stack, unfinished: DagRuns, before: float) -> list[
         pods[each.key.rpartition("/")[0]].append(each)
     old = (folder for folder, objects in pods.items() if max(each.modified for each in objects) < before)
     return [each.key for folder in old if _dag_run(stack, folder) not in unfinished for each in pods[folder]]
+
+
+def _list_checkpoints(transport: Transport, unfinished: DagRuns, before: float) -> list[str]:
+    """Return the keys of checkpoints, written before a time, of finished or unknown DAG runs; their tasks end no more."""
+    goes_on = {(quote_key_part(dag), quote_key_part(run)) for dag, run in unfinished}
+    old = (each.key for each in transport.list_objects(_CHECKPOINTS) if each.modified < before)
+    return [key for key in old if tuple(key.split("/")[1:3]) not in goes_on]
 
 
 def _end_suspended_runs(stack: Stack, unfinished: DagRuns, before: float) -> None:

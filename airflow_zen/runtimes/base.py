@@ -83,6 +83,7 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
         answer=answer,
         previews=step.previews,
         log_level=logging.getLogger().getEffectiveLevel(),
+        cache_key=execution.find_key(),
     )
 
 
@@ -120,7 +121,7 @@ def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> St
     saved = {output.name: output.saved() for output in answer.outputs}
     store = execution.stack.store
     saved = {name: msgspec.structs.replace(found, ref=store.relocate(found.ref)) for name, found in saved.items()}
-    return StepResult(saved, answer.model_inputs)
+    return StepResult(saved, answer.model_inputs, has_checkpoints=answer.has_checkpoints)
 
 
 class OutputStream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord
-from airflow_zen.errors import StepDeferred, StepInterrupted, log_errors
+from airflow_zen.errors import StepDeferred, StepInterrupted, ZenError, log_errors
 from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState, SuspendedRun
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.cache_key import StepPlan, plan_step
+from airflow_zen.steps.cache_key import StepPlan, cache_key, plan_step
 from airflow_zen.steps.output_checks import FailedReport, failed_error, judge_reports
 from airflow_zen.steps.runtime import Execution, StepResult
 
@@ -123,7 +124,10 @@ def _compute(
     """Call the function while the plan's lease is held, and store its outputs."""
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
     with plan.lease, stack.scratch_directory() as scratch:
-        execution = Execution(step, arguments, stack, run, opening, run_hooks, collector, scratch, _is_brief(plan))
+        find_key = partial(_checkpoint_key, step, arguments, stack, run)
+        execution = Execution(
+            step, arguments, stack, run, opening, run_hooks, collector, scratch, _is_brief(plan), find_key
+        )
         try:
             result = step.runtime.execute(execution)
             run = replace(
@@ -153,7 +157,19 @@ def _compute(
         run = _finish_run(stack, run, opening.result(), versions, storing)
         if previews is not None:
             previews.attach(run, opening.result())
+        if result.has_checkpoints and run.state is StepState.FINISHED:
+            from airflow_zen.steps.checkpoint import delete_checkpoints
+
+            with log_errors(f"The checkpoints of {run.id} are left to a prune"):
+                delete_checkpoints(stack, run.id)
         return _apply_failures(run, failed, run_hooks)
+
+
+def _checkpoint_key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> str:
+    """Return the cache key, also of a step that is not cached; the same text for all work that has none."""
+    with suppress(ZenError):
+        return run.cache_key or cache_key(step, arguments, stack, run.id.dag_id).key
+    return "unkeyed"
 
 
 def _is_brief(plan: StepPlan) -> bool:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,8 @@ class Execution(msgspec.Struct, frozen=True):
 
     `opening` is the lineage run, which opens while the inputs are loaded. `collector` receives what `log_metadata`
     logs, also from a function that fails. `scratch` is an empty directory that exists until the step has ended.
-    `is_brief`: whether the task's latest result took less than a second.
+    `is_brief`: whether the task's latest result took less than a second. `find_key` returns the key of its checkpoints: the
+    cache key, also of a step that is not cached.
     """
 
     step: Step
@@ -51,6 +52,7 @@ class Execution(msgspec.Struct, frozen=True):
     collector: MetadataCollector
     scratch: Path
     is_brief: bool = False
+    find_key: Callable[[], str] = str
 
     def opened(self) -> OpenedRun:
         """Wait for the lineage run, and call the hooks; once per execution."""
@@ -59,17 +61,48 @@ class Execution(msgspec.Struct, frozen=True):
         return opened
 
 
+class CheckpointPlace:
+    """Where a step stores its checkpoints; `is_used`: whether its code has asked for them."""
+
+    def __init__(self, stack: Stack, run: StepRunId, find_key: Callable[[], str]) -> None:
+        self.stack, self.run, self.find_key = stack, run, find_key
+        self.is_used = False
+
+
+_current: ContextVar[CheckpointPlace | None] = ContextVar("airflow_zen_checkpoints", default=None)
+# Threads of a step have contexts of their own.
+_active: list[CheckpointPlace] = []
+
+
+@contextmanager
+def use_checkpoints(place: CheckpointPlace) -> Iterator[None]:
+    """Let `checkpoint` use a place during the block, from threads of the step too."""
+    token = _current.set(place)
+    _active.append(place)
+    try:
+        yield
+    finally:
+        _active.remove(place)
+        _current.reset(token)
+
+
+def current_checkpoints() -> CheckpointPlace | None:
+    """Return where the running step stores its checkpoints; None outside a step."""
+    return _current.get() or (_active[-1] if _active else None)
+
+
 class StepResult(msgspec.Struct, frozen=True):
     """The stored outputs of a function, by name, and descriptions of what the models among them take.
 
     `values` are the output values if they are in this process. `newest` are the newest versions of their names, if they
-    were looked up while the outputs were stored.
+    were looked up while the outputs were stored. `has_checkpoints`: whether the function asked for its checkpoints.
     """
 
     saved: Mapping[str, SavedArtifact]
     model_inputs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     values: Mapping[str, Any] = msgspec.field(default_factory=dict)
     newest: Mapping[str, str | None] | None = None
+    has_checkpoints: bool = False
 
 
 class Runtime:
@@ -114,12 +147,14 @@ class InProcess(Runtime, msgspec.Struct, frozen=True):
         from airflow_zen.lineage.recorder import collect_metadata, temporary_environment
 
         step, stack = execution.step, execution.stack
-        with collect_metadata(execution.collector):
+        place = CheckpointPlace(stack, execution.run.id, execution.find_key)
+        with collect_metadata(execution.collector), use_checkpoints(place):
             values = execution.arguments.load(stack, step.parameter_types, execution.scratch)
             with temporary_environment(execution.opened().environment):
                 result = _call(step, values, execution.run_hooks.take_event)
                 saved, newest = _save(execution, result)
-                return StepResult(saved, _model_inputs(execution, values, result, saved), result, newest)
+                inputs = _model_inputs(execution, values, result, saved)
+                return StepResult(saved, inputs, result, newest, place.is_used)
 
 
 IN_PROCESS = InProcess()

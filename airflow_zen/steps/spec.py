@@ -115,7 +115,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     and `answer` exist in every format, so that a runner that cannot read the rest answers with the reason. `module` and
     `qualname` name the function, in one of `modules` or in an installed distribution. `arguments` is typed JSON by
     parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step
-    run. `answer`: the path of a file, or a key in the artifact root; empty for a line on standard output. `log_level`:
+    run, and `cache_key` the key of its checkpoints. `answer`: the path of a file, or a key in the artifact root; empty for a line on standard output. `log_level`:
     the lowest level of log records to send.
     """
 
@@ -133,6 +133,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     answer: str = ""
     previews: bool | None = None
     log_level: int = 20
+    cache_key: str = ""
 
 
 class StoredOutput(msgspec.Struct, frozen=True):
@@ -151,6 +152,7 @@ class StepAnswer(msgspec.Struct, frozen=True):
     """The answer of the far side: the outputs, or the `error` as `describe_error` returns it.
 
     `facts` is what `log_metadata` logged, by subject; `events` are the yielded descriptions of asset events.
+    `has_checkpoints`: whether the function asked for its checkpoints.
     """
 
     outputs: tuple[StoredOutput, ...] = ()
@@ -158,3 +160,4 @@ class StepAnswer(msgspec.Struct, frozen=True):
     facts: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     error: Mapping[str, Any] | None = None
+    has_checkpoints: bool = False
