@@ -14,6 +14,7 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_zen.errors import log_errors
 from airflow_zen.plugin.worker import DagRunWorker
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
+from airflow_zen.ui import mount
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -96,7 +97,8 @@ def _is_mlflow_configured() -> bool:
 
 
 class ZenPlugin(AirflowPlugin):
-    """Registers the listener that closes and draws DAG runs in MLflow."""
+    """Registers the listener that closes and draws DAG runs in MLflow, and the application behind the pages."""
 
     name = "airflow_zen"
     listeners = [DagRunListener()]
+    fastapi_apps = mount.fastapi_apps()

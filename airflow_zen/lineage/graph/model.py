@@ -105,20 +105,27 @@ class _ArtifactFlow(msgspec.Struct):
     targets: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def build_graph(dag_id: str, run_id: str, runs: Iterable[StepRun], pages: PageUrls, collapse_above: int) -> Graph:
+def build_graph(
+    dag_id: str,
+    run_id: str,
+    runs: Iterable[StepRun],
+    pages: PageUrls,
+    collapse_above: int,
+    expanded: Collection[str] = (),
+) -> Graph:
     """Return the lineage graph; of the tries of a task the last one counts.
 
     collapse_above: more mapped runs of one task than this, and more artifacts than this that come from and go to the
-    same steps, are shown as one node.
+    same steps, are shown as one node. expanded: the tasks whose mapped runs are shown one by one all the same.
     """
-    steps, node_ids = _step_nodes(runs, pages, collapse_above)
+    steps, node_ids = _step_nodes(runs, pages, collapse_above, expanded)
     flows = _without_cycles(_artifact_flows(node_ids), node_ids)
     artifacts, edges = _artifact_nodes(flows, dag_id, pages, collapse_above)
     return Graph(dag_id, run_id, (*steps, *artifacts), tuple(edges))
 
 
 def _step_nodes(
-    runs: Iterable[StepRun], pages: PageUrls, collapse_above: int
+    runs: Iterable[StepRun], pages: PageUrls, collapse_above: int, expanded: Collection[str]
 ) -> tuple[list[Node], list[tuple[StepRun, str]]]:
     """Return the step nodes, and every run with the id of the node that shows it."""
     tasks: dict[str, list[StepRun]] = defaultdict(list)
@@ -126,8 +133,9 @@ def _step_nodes(
         tasks[run.id.task_id].append(run)
     nodes: list[Node] = []
     node_ids: list[tuple[StepRun, str]] = []
-    for group in tasks.values():
-        for part in [group] if len(group) > collapse_above else [[run] for run in group]:
+    for task_id, group in tasks.items():
+        is_collapsed = len(group) > collapse_above and task_id not in expanded
+        for part in [group] if is_collapsed else [[run] for run in group]:
             nodes.append(_step_node(part[0], pages) if len(part) == 1 else _collapsed_steps_node(part, pages))
             node_ids += [(run, nodes[-1].id) for run in part]
     return nodes, node_ids
@@ -232,8 +240,8 @@ def _step_node(run: StepRun, pages: PageUrls) -> Node:
         id=f"step:{run.id.task_id}:{run.id.map_index}",
         kind=NodeKind.STEP,
         label=run_name(run).removesuffix(" (cached)"),
-        detail=f"{_displayed_state(run).lower()} · {_duration_text(run)}",
-        state=_displayed_state(run),
+        detail=f"{displayed_state(run).lower()} · {_duration_text(run)}",
+        state=displayed_state(run),
         facts=_nonempty_facts(facts),
         url=pages.step_url(run.id),
         started=run.started,
@@ -242,7 +250,7 @@ def _step_node(run: StepRun, pages: PageUrls) -> Node:
 
 
 def _collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
-    states = Counter(map(_displayed_state, runs))
+    states = Counter(map(displayed_state, runs))
     counts = " · ".join(f"{states[state]} {state.lower()}" for state in _STATES_BY_SEVERITY if states[state])
     task, seconds = runs[0].id.task_id, sum(run.end_time - run.started for run in runs)
     facts = {"task": task, "mapped": str(len(runs)), "states": counts, "time": f"{seconds:.1f} s in all"}
@@ -312,7 +320,8 @@ def _producer_text(ref: ArtifactRef, dag_id: str) -> str:
     return f"DAG {producer}" if producer else "outside this DAG run"
 
 
-def _displayed_state(run: StepRun) -> str:
+def displayed_state(run: StepRun) -> str:
+    """Return the state of a step run as graphs show it: its own, or `CACHED`."""
     return CACHED if run.is_hit else str(run.state)
 
 

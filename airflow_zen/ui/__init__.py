@@ -1,0 +1,1 @@
+"""Pages inside Airflow: the application behind them, what it answers, and who may see it."""

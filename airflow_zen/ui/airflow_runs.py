@@ -1,0 +1,84 @@
+"""DAG runs in Airflow's database: their state, that of their task instances, and the order of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from airflow.models import DagRun, TaskInstance
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.utils.session import create_session
+from airflow.utils.state import State
+from sqlalchemy import select
+
+_STEP = "@ml_step"
+
+
+class InstanceState(msgspec.Struct, frozen=True):
+    """A task instance as Airflow has it: `state` in capitals, `PENDING` before it has one; times in seconds."""
+
+    task_id: str
+    map_index: int
+    try_number: int
+    state: str
+    started: float | None
+    ended: float | None
+    is_step: bool
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is in a final state."""
+        return self.state.lower() in _FINAL_STATES
+
+
+class DagRunState(msgspec.Struct, frozen=True):
+    """A DAG run as Airflow has it; without a `state` where it does not have it any more."""
+
+    state: str = ""
+    started: float | None = None
+    ended: float | None = None
+    instances: Sequence[InstanceState] = ()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended."""
+        return bool(self.state) and self.state not in _FINAL_RUN_STATES
+
+
+_FINAL_STATES = frozenset(str(state) for state in State.finished)
+_FINAL_RUN_STATES = frozenset(str(state) for state in State.finished_dr_states)
+
+
+def read_dag_run(dag_id: str, run_id: str, task_id: str = "") -> DagRunState:
+    """Read the state of a DAG run and of its task instances, or of those of one task; two queries."""
+    run = select(DagRun.state, DagRun.start_date, DagRun.end_date).filter_by(dag_id=dag_id, run_id=run_id)
+    columns = ("task_id", "map_index", "try_number", "state", "start_date", "end_date", "custom_operator_name")
+    instances = select(*(getattr(TaskInstance, name) for name in columns)).filter_by(dag_id=dag_id, run_id=run_id)
+    if task_id:
+        instances = instances.filter_by(task_id=task_id)
+    with create_session() as session:
+        found = session.execute(run).one_or_none()
+        if found is None:
+            return DagRunState()
+        rows = session.execute(instances).all()
+    return DagRunState(
+        str(found.state or "queued"), _seconds(found.start_date), _seconds(found.end_date), [*map(_instance, rows)]
+    )
+
+
+def upstream_tasks(dag_id: str) -> Mapping[str, Sequence[str]]:
+    """Return the tasks before each task of the DAG's latest version; empty where Airflow does not have it."""
+    with create_session() as session:
+        dag = SerializedDagModel.get_dag(dag_id, session=session)
+    return {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks} if dag else {}
+
+
+def _instance(row: object) -> InstanceState:
+    task_id, map_index, try_number, state, started, ended, operator = row  # type: ignore[misc]
+    shown = str(state).upper() if state else "PENDING"
+    times = _seconds(started), _seconds(ended)
+    return InstanceState(task_id, map_index, try_number or 0, shown, *times, operator == _STEP)
+
+
+def _seconds(moment: object) -> float | None:
+    return moment.timestamp() if moment else None  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,129 @@
+"""The stacks of this process, opened by the first request that needs them, and the step runs in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from airflow_zen.config.settings import Settings, all_settings, open_stack, tracking_server
+from airflow_zen.errors import UNREADABLE, ArtifactNotFound, ZenError
+from airflow_zen.runs.records import dag_run_folder
+from airflow_zen.runs.step_run import StepRun
+from airflow_zen.transports.base import quote_key_part
+from airflow_zen.transports.timeouts import Timeouts
+from airflow_zen.ui.documents import DocumentCache, parse_document
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.stack import Stack
+    from airflow_zen.transports.base import ObjectInfo
+
+_RECORD = re.compile(r"/steps/([^/]+)/(-?\d+)\.(\d+)\.json$")
+# Seconds. A page without links to MLflow is better than one that waits for it.
+_MLFLOW_TIMEOUTS = Timeouts(connect=1.0, read=3.0, answer=4.0)
+_MLFLOW_RETRY_AFTER = 30.0
+
+
+class OpenedStack:
+    """A stack with its settings, the documents of its store, and its MLflow."""
+
+    def __init__(self, settings: Settings, documents: DocumentCache) -> None:
+        self.settings = settings
+        self.documents = documents
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The stack, without a recorder of lineage."""
+        return open_stack(self.settings, lineage=False)
+
+    @cached_property
+    def mlflow(self) -> MlflowRest | None:
+        """The client of its MLflow; None where none is configured, or its connection cannot be used."""
+        try:
+            server = tracking_server(self.settings)
+        except ZenError:
+            return None
+        if server is None:
+            return None
+        from airflow_zen.lineage.mlflow.rest import MlflowRest
+
+        return MlflowRest(server, _MLFLOW_TIMEOUTS, retry_after=_MLFLOW_RETRY_AFTER)
+
+    def step_runs(self, dag_id: str, run_id: str, task_id: str = "") -> list[StepRun]:
+        """Read the latest try of each task instance of a DAG run, or of one of its tasks."""
+        folder = f"{dag_run_folder(dag_id, run_id)}/steps"
+        objects = self.stack.store.transport.list_objects(f"{folder}/{quote_key_part(task_id)}" if task_id else folder)
+        return self._decode(_latest_tries(objects))
+
+    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[StepRun]:
+        """Read all tries of one task instance, the earliest first."""
+        prefix = f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}"
+        found = {
+            int(name[3]): each
+            for each in self.stack.store.transport.list_objects(prefix)
+            if (name := _RECORD.search(each.key)) and int(name[2]) == map_index
+        }
+        return self._decode([found[number] for number in sorted(found)])
+
+    def _decode(self, objects: Sequence[ObjectInfo]) -> list[StepRun]:
+        texts = self.documents.read_all(self.stack.store.transport, objects)
+        return [run for text in texts if text is not None and (run := _decode_record(text))]
+
+
+class StackList:
+    """The stacks of this process; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._documents = DocumentCache()
+        self._opened: dict[Settings, OpenedStack] = {}
+        self._lock = Lock()
+
+    def get(self, name: str = "") -> OpenedStack:
+        """Return a stack by its name, by default the active one. Raises `SettingsError` for an unknown name."""
+        return self._open(Settings.read(name or None))
+
+    def of_run(self, dag_id: str, run_id: str) -> OpenedStack:
+        """Return the stack that has step runs of a DAG run, else the active one."""
+        for opened in self._all():
+            if opened.stack.records.has_dag_run(dag_id, run_id):
+                return opened
+        return self.get()
+
+    def of_dag(self, dag_id: str) -> OpenedStack:
+        """Return the stack that has step runs of a DAG, else the active one."""
+        for opened in self._all():
+            if opened.stack.store.transport.first_key(f"runs/{quote_key_part(dag_id)}"):
+                return opened
+        return self.get()
+
+    def _all(self) -> Iterator[OpenedStack]:
+        """Yield the stacks, the active one first, and of several with one artifact root only the first."""
+        roots = set()
+        for settings in (Settings.read(), *all_settings()):
+            if settings.artifact_root not in roots:
+                roots.add(settings.artifact_root)
+                yield self._open(settings)
+
+    def _open(self, settings: Settings) -> OpenedStack:
+        with self._lock:
+            return self._opened.setdefault(settings, OpenedStack(settings, self._documents))
+
+
+def _latest_tries(objects: Iterator[ObjectInfo]) -> list[ObjectInfo]:
+    latest: dict[tuple[str, str], tuple[int, ObjectInfo]] = {}
+    for each in objects:
+        if name := _RECORD.search(each.key):
+            instance, number = (name[1], name[2]), int(name[3])
+            if number >= latest.get(instance, (0, each))[0]:
+                latest[instance] = number, each
+    return [each for _, each in latest.values()]
+
+
+def _decode_record(text: bytes) -> StepRun | None:
+    try:
+        return StepRun.from_json(parse_document(text))
+    except (ArtifactNotFound, *UNREADABLE):
+        return None

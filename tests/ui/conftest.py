@@ -1,0 +1,111 @@
+"""Airflow's real API server in this process, with our pages and users that have rights per DAG."""
+
+import uuid
+from datetime import datetime
+
+import pandas as pd
+import pytest
+from airflow.sdk import dag
+
+from airflow_zen import Output, log_metadata, ml_step
+from tests.harness import run_dag
+
+_MANAGER = "tests.ui.per_dag_rights.PerDagAuthManager"
+
+
+@ml_step
+def load(rows: int, column: str = "x") -> Output(train=pd.DataFrame, test=pd.DataFrame):
+    frame = pd.DataFrame({column: range(rows), "y": [0.5] * rows})
+    return frame, frame.head(2)
+
+
+@ml_step
+def trial(frame: pd.DataFrame, rate: float) -> float:
+    if rate < 0:
+        raise ValueError("a negative rate")
+    log_metadata({"loss": 1 - rate})
+    return float(len(frame)) * rate
+
+
+@ml_step
+def best(scores: list[float]) -> float:
+    return max(scores)
+
+
+@pytest.fixture(scope="session")
+def api_server(airflow_db):
+    """Airflow's application, as `airflow api-server` serves it."""
+    from airflow.api_fastapi import app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", _MANAGER)
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "nobody:viewer")
+        app.purge_cached_app()
+        yield app.create_app(apps="core")
+        app.purge_cached_app()
+
+
+@pytest.fixture
+def get(api_server, monkeypatch):
+    """Send a request as a user: `get(path, reads="dag_a,dag_b", **query)` gives the response; `reads=None` is anonymous."""
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    client = TestClient(api_server, raise_server_exceptions=False)
+
+    def send(path, reads="*", **query):
+        headers = {}
+        if reads is not None:
+            user = SimpleAuthManagerUser(username="someone", role=reads)
+            headers["Authorization"] = f"Bearer {api_server.state.auth_manager.generate_jwt(user)}"
+        return client.get(f"/zen/{path}", params=query or None, headers=headers)
+
+    return send
+
+
+@pytest.fixture
+def answer(get):
+    """Return the JSON of a request that succeeds."""
+
+    def read(path, **query):
+        response = get(path, **query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return read
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty artifact root of the active stack."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def pipeline(root):
+    """Build the DAG of `load`, mapped `trial` and `best`: `pipeline(rates, rows, column)`."""
+    dag_id = f"pages_{uuid.uuid4().hex[:8]}"
+
+    def build(rates=(0.1, 0.2, 0.3, 0.4, 0.5), rows=20, column="x", dag_id=dag_id):
+        @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1))
+        def body():
+            train, _ = load(rows, column)
+            best(trial.partial(frame=train).expand(rate=list(rates)))
+
+        return body()
+
+    return build
+
+
+@pytest.fixture
+def ran(pipeline):
+    """Run the DAG without Airflow's database: `ran(run_id="r1", **options)` gives the DAG's id."""
+
+    def run(run_id="r1", **options):
+        built = pipeline(**options)
+        run_dag(built, run_id=run_id)
+        return built.dag_id
+
+    return run

@@ -1,0 +1,78 @@
+from datetime import datetime
+
+import pytest
+from airflow.sdk import dag
+
+from airflow_zen import Artifact, ml_step
+from tests.harness import run_dag
+
+
+def test_shows_what_a_step_read_and_made(ran, answer):
+    """The page has the parameters, the inputs with the steps that made them, the outputs, and who read those."""
+    page = answer(f"api/dags/{ran()}/step", run_id="r1", task_id="trial", map_index=2)
+    assert (page["state"], page["cache"], page["parameters"]) == ("FINISHED", "miss", {"rate": 0.3})
+    (frame,) = page["inputs"]
+    assert (frame["argument"], frame["producer"]["task_id"], frame["is_readable"]) == ("frame", "load", True)
+    assert [output["argument"] for output in page["outputs"]] == ["output"]
+    assert [key["task_id"] for key in page["consumers"]] == ["best"]
+    assert "return float(len(frame)) * rate" in page["source"]
+
+
+def test_explains_a_miss_in_full(ran, answer):
+    """A step that was computed again names each ingredient of its key that changed, and the run it is compared with."""
+    dag_id = ran("r1", rows=20)
+    ran("r2", rows=21)
+    diff = answer(f"api/dags/{dag_id}/step", run_id="r2", task_id="load")["key_diff"]
+    assert diff["compared_with"]["run_id"] == "r1"
+    (change,) = diff["changes"]
+    assert change["label"] == "parameter rows"
+    assert change["diff"][-2:] == ["-20", "+21"]
+
+
+def test_keeps_code_from_those_who_may_not_read_it(ran, answer):
+    """Without the right to read the DAG's code, neither the source of a step nor the texts behind its key are shown."""
+    dag_id = ran("r1", rows=20)
+    ran("r2", rows=21)
+    page = answer(f"api/dags/{dag_id}/step", reads=f"{dag_id}/CODE", run_id="r2", task_id="load")
+    assert (page["source"], [change["diff"] for change in page["key_diff"]["changes"]]) == ("", [[]])
+
+
+def test_shows_each_try(ran, answer):
+    """The latest try is shown, and an earlier one on request."""
+    dag_id = ran(rates=(0.1,))
+    page = answer(f"api/dags/{dag_id}/step", run_id="r1", task_id="load", try_number=1)
+    assert (page["tries"], page["key"]["try_number"]) == ([1], 1)
+
+
+def test_hides_content_that_another_dag_made(root, ran, answer, get):
+    """Of an input whose DAG the user may not see, the name is shown, and neither its content nor its producer."""
+    other = ran(rates=(0.1,))
+
+    @ml_step
+    def count(frame) -> int:
+        return len(frame)
+
+    @dag(dag_id="reader_of_others", schedule=None, start_date=datetime(2026, 1, 1))
+    def reader():
+        count(Artifact(f"{other}/load.train").latest())
+
+    run_dag(reader(), run_id="r1")
+    query = {"run_id": "r1", "task_id": "count"}
+    content = {**query, "side": "inputs", "argument": "frame"}
+    for reads, readable in ((f"reader_of_others,{other}", True), ("reader_of_others", False)):
+        (frame,) = answer("api/dags/reader_of_others/step", reads=reads, **query)["inputs"]
+        assert (frame["is_readable"], bool(frame["producer"])) == (readable, readable)
+        found = get("api/dags/reader_of_others/artifact", reads=reads, **content)
+        assert found.status_code == (200 if readable else 404)
+
+
+@pytest.mark.parametrize(("sort", "first"), [("parameter:rate", 4), ("metric:loss", 0), ("map_index", 4)])
+def test_sorts_the_instances_of_a_mapped_task(sort, first, ran, answer):
+    """A mapped task has all its instances, sorted by a parameter, a metric or the index, in pages."""
+    page = answer(
+        f"api/dags/{ran()}/mapped", run_id="r1", task_id="trial", sort=sort, descending=True, limit=2, value="metric:loss"
+    )
+    assert (page["total"], page["states"], len(page["rows"])) == (5, {"FINISHED": 5}, 2)
+    assert page["rows"][0]["map_index"] == first
+    assert (page["parameter_names"], page["metric_names"]) == (["rate"], ["loss"])
+    assert [round(point["value"], 1) for point in page["points"]] == [0.9, 0.8, 0.7, 0.6, 0.5]
