@@ -18,9 +18,9 @@ from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, ZenError
 from airflow_zen.ui import content
 from airflow_zen.ui.access import ContentOfDag, Name, OptionalName, RequestAccess, RunsOfDag, not_found
 from airflow_zen.ui.facts import output_facts
+from airflow_zen.ui.mapped_page import mapped_page
 from airflow_zen.ui.mount import URL_PREFIX
 from airflow_zen.ui.responses import ArtifactPage, MappedPage, RunKey, RunPage, StepPage
-from airflow_zen.ui.mapped_page import mapped_page
 from airflow_zen.ui.run_page import RunSnapshot, run_page
 from airflow_zen.ui.stacks import OpenedStack, StackList
 from airflow_zen.ui.step_page import find_ref, input_facts, step_page
@@ -83,7 +83,10 @@ def answer_error(_request: Request, error: Exception) -> Response:
 
 @app.get("/api/dags/{dag_id}/run")
 def read_run(
-    dag_id: RunsOfDag, access: RequestAccess, run_id: Name, expand: Annotated[tuple[str, ...], Query(max_length=50)] = ()
+    dag_id: RunsOfDag,
+    access: RequestAccess,
+    run_id: Name,
+    expand: Annotated[tuple[str, ...], Query(max_length=50)] = (),
 ) -> RunPage:
     """Return the lineage graph and the steps of a DAG run."""
     page = run_page(stacks.of_run(dag_id, run_id), dag_id, run_id, access, expand)

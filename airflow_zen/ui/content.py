@@ -45,7 +45,9 @@ PREVIEW_HEADERS = {
 }
 
 
-def artifact_page(stack: Stack, facts: ArtifactFacts, ref: ArtifactRef, route: str, query: Mapping[str, Any]) -> ArtifactPage:
+def artifact_page(
+    stack: Stack, facts: ArtifactFacts, ref: ArtifactRef, route: str, query: Mapping[str, Any]
+) -> ArtifactPage:
     """Return an artifact in full. route, query: the beginning of the addresses of its previews and files."""
     manifest = stack.store.manifest(ref)
     summary = dict(manifest.summary)
@@ -61,7 +63,10 @@ def artifact_page(stack: Stack, facts: ArtifactFacts, ref: ArtifactRef, route: s
         columns=[*map(_column, columns[:_MAX_COLUMNS])],
         more_columns=max(0, len(columns) - _MAX_COLUMNS),
         facts={str(name): _fact_text(value) for name, value in summary.items()},
-        files=[FileFacts(path=file.path, size=file.size, url=url("download", file.path)) for file in manifest.files[:_MAX_FILES]],
+        files=[
+            FileFacts(path=file.path, size=file.size, url=url("download", file.path))
+            for file in manifest.files[:_MAX_FILES]
+        ],
         more_files=max(0, len(manifest.files) - _MAX_FILES),
         libraries=dict(manifest.libraries),
         previews=[*_previews(stack, ref.digest, url), *_reports(manifest, url)],
@@ -90,7 +95,9 @@ def download(stack: Stack, ref: ArtifactRef, file: str) -> StreamingResponse | N
     None where the artifact has no file of this path.
     """
     if ref.size > _MAX_DOWNLOAD:
-        raise HTTPException(413, f"The files have {format_bytes(ref.size)}. Fetch them with `airflow zen artifacts get`.")
+        raise HTTPException(
+            413, f"The files have {format_bytes(ref.size)}. Fetch them with `airflow zen artifacts get`."
+        )
     paths = [each.path for each in stack.store.manifest(ref).files]
     if file and file not in paths:
         return None

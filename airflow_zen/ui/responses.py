@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict  # noqa: TID253 - the API server, which imports this file, has it
 
 
 class Answer(BaseModel):
@@ -156,6 +156,14 @@ class PreviewFile(Answer):
     url: str
 
 
+class FileFacts(Answer):
+    """A file of an artifact, with the address of its download."""
+
+    path: str
+    size: int
+    url: str
+
+
 class ArtifactPage(Answer):
     """An artifact in full: its facts, columns, files and previews.
 
@@ -174,14 +182,6 @@ class ArtifactPage(Answer):
     libraries: dict[str, str]
     previews: list[PreviewFile]
     download_url: str
-
-
-class FileFacts(Answer):
-    """A file of an artifact, with the address of its download."""
-
-    path: str
-    size: int
-    url: str
 
 
 class KeyChange(Answer):
@@ -268,6 +268,15 @@ class MappedRow(Answer):
     outputs: list[ArtifactFacts]
 
 
+class MappedPoint(Answer):
+    """One instance in the chart of a mapped task, with the value of the requested metric or parameter."""
+
+    map_index: int
+    state: str
+    seconds: float | None
+    value: float | None = None
+
+
 class MappedPage(Answer):
     """The instances of a mapped task, sorted and paged; the names of parameters and metrics of all of them.
 
@@ -284,223 +293,3 @@ class MappedPage(Answer):
     metric_names: list[str]
     rows: list[MappedRow]
     points: list[MappedPoint]
-
-
-class MappedPoint(Answer):
-    """One instance in the chart of a mapped task, with the value of the requested metric or parameter."""
-
-    map_index: int
-    state: str
-    seconds: float | None
-    value: float | None = None
-
-
-class PlannedRow(Answer):
-    """One step of a plan: `hit`, `miss` or `unknown`, and why; seconds and size are of earlier results."""
-
-    task_id: str
-    plan: str
-    why: str
-    seconds: float | None = None
-    size: int | None = None
-    warning: str = ""
-
-
-class PlanPage(Answer):
-    """What a run started now would reuse. error: why there is no plan, such as a DAG file that is not on this host."""
-
-    dag_id: str
-    steps: list[PlannedRow]
-    summary: str = ""
-    error: str = ""
-
-
-class DagRunRow(Answer):
-    """A DAG run with step run records, with its totals."""
-
-    run_id: str
-    ended: float
-    totals: Totals
-
-
-class DagRunList(Answer):
-    """The DAG runs of a DAG, newest first."""
-
-    dag_id: str
-    runs: list[DagRunRow]
-
-
-class VersionPoint(Answer):
-    """One version of an artifact in time; `changes` are changes of the schema from the version before, as sentences."""
-
-    version: str
-    created: float
-    digest: str
-    size: int
-    rows: int | None
-    shape: str
-    producer: RunKey | None
-    changes: list[str]
-    metrics: dict[str, float]
-    tags: list[str]
-
-
-class VersionSeries(Answer):
-    """The versions of a named artifact over time, oldest first; `more` is the number of older ones that are left out."""
-
-    name: str
-    points: list[VersionPoint]
-    more: bool
-
-
-class DagArtifacts(Answer):
-    """The names of the artifacts that a DAG makes, with their versions over time."""
-
-    dag_id: str
-    series: list[VersionSeries]
-
-
-class Difference(Answer):
-    """One fact that differs; `subject` is a parameter, an output, a column, a metric."""
-
-    subject: str
-    fact: str
-    before: Any
-    after: Any
-
-
-class StepComparison(Answer):
-    """One step in two DAG runs; `before` and `after` are null where the run does not have it."""
-
-    task_id: str
-    map_index: int
-    same_outputs: bool
-    before: StepRow | None
-    after: StepRow | None
-    differences: list[Difference]
-
-
-class RunComparison(Answer):
-    """Two DAG runs of one DAG, side by side."""
-
-    dag_id: str
-    before: DagRunRow
-    after: DagRunRow
-    steps: list[StepComparison]
-
-
-class CatalogueRow(Answer):
-    """The newest version of a named artifact, or a tagged one."""
-
-    name: str
-    version: str
-    created: float
-    type: str
-    shape: str
-    size: int
-    digest: str
-    tags: list[str]
-    metadata: dict[str, Any]
-    is_model: bool
-    producer: RunKey | None
-
-
-class CataloguePage(Answer):
-    """A page of the catalogue; `tags` are all tags of what the user may see."""
-
-    total: int
-    artifacts: list[CatalogueRow]
-    tags: list[str]
-
-
-class NamedArtifactPage(Answer):
-    """One version of a named artifact, with the others of its name, newest first."""
-
-    row: CatalogueRow
-    page: ArtifactPage
-    versions: list[CatalogueRow]
-    more: bool
-
-
-class ArtifactComparison(Answer):
-    """The differences between two versions."""
-
-    same: bool
-    before: CatalogueRow
-    after: CatalogueRow
-    differences: list[Difference]
-
-
-class LineagePage(Answer):
-    """The ancestry of an artifact over all DAGs, and its readers, as a graph; runs of DAGs out of sight are left out."""
-
-    nodes: list[GraphNode]
-    edges: list[GraphEdge]
-    hidden: int
-    error: str = ""
-
-
-class ModelVersionRow(Answer):
-    """A version of a registered model."""
-
-    version: str
-    created: float
-    aliases: list[str]
-    metrics: dict[str, float]
-    producer: RunKey | None
-    url: str
-
-
-class ModelRow(Answer):
-    """A registered model with its latest versions."""
-
-    name: str
-    description: str
-    aliases: dict[str, str]
-    versions: list[ModelVersionRow]
-    url: str
-
-
-class ModelsPage(Answer):
-    """The registered models; error: why MLflow did not answer."""
-
-    models: list[ModelRow]
-    error: str = ""
-
-
-class DeploymentRow(Answer):
-    """A deployment of a model."""
-
-    name: str
-    model: str
-    version: str
-    state: str
-    target: str
-    url: str
-    owner: str
-    since: str
-
-
-class DeploymentsPage(Answer):
-    """The deployments."""
-
-    deployments: list[DeploymentRow]
-
-
-class StorageRow(Answer):
-    """What one DAG, or one name, has in the store: versions, contents and their bytes."""
-
-    name: str
-    dag_id: str
-    versions: int
-    artifacts: int
-    size: int
-
-
-class StoragePage(Answer):
-    """What the named artifacts that the user may see have in the store; contents with several names count once in the sum."""
-
-    artifacts: int
-    size: int
-    rows: list[StorageRow]
-    root: str

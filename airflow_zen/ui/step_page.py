@@ -181,9 +181,7 @@ def _consumers(run: StepRun, opened: OpenedStack, access: Access) -> list[RunKey
     if not digests:
         return []
     runs = opened.step_runs(run.id.dag_id, run.id.run_id)
-    here = [
-        run_key(each.id) for each in runs if any(ref.digest in digests for ref in each.inputs.values())
-    ]
+    here = [run_key(each.id) for each in runs if any(ref.digest in digests for ref in each.inputs.values())]
     return _unique([*here, *_consumers_in_mlflow(digests, opened, access)])
 
 

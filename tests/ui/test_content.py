@@ -77,6 +77,7 @@ def test_downloads_no_other_file(file, ran, get):
 
 def test_downloads_several_files_as_a_zip(root, answer, get, tmp_path):
     """All files of a folder are in one ZIP under their paths."""
+
     @ml_step
     def folder() -> Path:
         target = tmp_path / "made"
@@ -92,4 +93,7 @@ def test_downloads_several_files_as_a_zip(root, answer, get, tmp_path):
     run_dag(maker(), run_id="r1")
     found = get("api/dags/makes_folders/download", run_id="r1", task_id="folder", side="outputs", argument="output")
     with zipfile.ZipFile(io.BytesIO(found.content)) as archive:
-        assert {name.rpartition("/")[2]: archive.read(name) for name in archive.namelist()} == {"a.txt": b"a", "b.txt": b"b"}
+        assert {name.rpartition("/")[2]: archive.read(name) for name in archive.namelist()} == {
+            "a.txt": b"a",
+            "b.txt": b"b",
+        }

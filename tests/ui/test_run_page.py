@@ -5,12 +5,12 @@ def states(page):
 def test_shows_steps_and_their_artifacts(ran, answer):
     """The page has each step with its verdict and outputs, and the flow between steps and artifacts; mapped ones are one."""
     page = answer(f"api/dags/{ran()}/run", run_id="r1")
-    assert states(page) == {name: ("FINISHED", "miss") for name in ("load", "trial", "best")}
+    assert states(page) == dict.fromkeys(("load", "trial", "best"), ("FINISHED", "miss"))
     rows = {row["task_id"]: row for row in page["steps"]}
     assert (rows["trial"]["count"], rows["trial"]["states"]) == (5, {"FINISHED": 5})
     assert [output["shape"] for output in rows["load"]["outputs"]] == ["20 rows × 2 columns", "2 rows × 2 columns"]
     nodes = {node["id"]: node for node in page["nodes"]}
-    train = next(id for id, node in nodes.items() if node["label"] == "load.train")
+    train = next(name for name, node in nodes.items() if node["label"] == "load.train")
     flow = {(edge["source"], edge["target"]) for edge in page["edges"]}
     assert {("step:load:-1", train), (train, "steps:trial")} <= flow
     assert nodes["steps:trial"]["can_expand"]

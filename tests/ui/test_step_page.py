@@ -70,7 +70,13 @@ def test_hides_content_that_another_dag_made(root, ran, answer, get):
 def test_sorts_the_instances_of_a_mapped_task(sort, first, ran, answer):
     """A mapped task has all its instances, sorted by a parameter, a metric or the index, in pages."""
     page = answer(
-        f"api/dags/{ran()}/mapped", run_id="r1", task_id="trial", sort=sort, descending=True, limit=2, value="metric:loss"
+        f"api/dags/{ran()}/mapped",
+        run_id="r1",
+        task_id="trial",
+        sort=sort,
+        descending=True,
+        limit=2,
+        value="metric:loss",
     )
     assert (page["total"], page["states"], len(page["rows"])) == (5, {"FINISHED": 5}, 2)
     assert page["rows"][0]["map_index"] == first
