@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from airflow.models import DagRun, TaskInstance
@@ -73,12 +75,17 @@ def upstream_tasks(dag_id: str) -> Mapping[str, Sequence[str]]:
     return {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks} if dag else {}
 
 
-def _instance(row: object) -> InstanceState:
-    task_id, map_index, try_number, state, started, ended, operator = row  # type: ignore[misc]
-    shown = str(state).upper() if state else "PENDING"
-    times = _seconds(started), _seconds(ended)
-    return InstanceState(task_id, map_index, try_number or 0, shown, *times, operator == _STEP)
+def _instance(row: Any) -> InstanceState:
+    return InstanceState(
+        task_id=row.task_id,
+        map_index=row.map_index,
+        try_number=row.try_number or 0,
+        state=str(row.state).upper() if row.state else "PENDING",
+        started=_seconds(row.start_date),
+        ended=_seconds(row.end_date),
+        is_step=row.custom_operator_name == _STEP,
+    )
 
 
-def _seconds(moment: object) -> float | None:
-    return moment.timestamp() if moment else None  # type: ignore[attr-defined, no-any-return]
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None

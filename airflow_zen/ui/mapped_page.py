@@ -122,7 +122,7 @@ def _point(task: MappedTask, instance: Instance, fact: str) -> MappedPoint:
         map_index=instance[1],
         state=task.snapshot.state(instance),
         seconds=task.value(instance, "seconds"),
-        value=float(value) if _is_number(value) else None,
+        value=float(value) if value is not None and _is_number(value) else None,
     )
 
 
