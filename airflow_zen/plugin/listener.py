@@ -97,8 +97,9 @@ def _is_mlflow_configured() -> bool:
 
 
 class ZenPlugin(AirflowPlugin):
-    """Registers the listener that closes and draws DAG runs in MLflow, and the application behind the pages."""
+    """Registers the listener that closes and draws DAG runs in MLflow, and the pages with the application behind them."""
 
     name = "airflow_zen"
     listeners = [DagRunListener()]
     fastapi_apps = mount.fastapi_apps()
+    react_apps = mount.react_apps()

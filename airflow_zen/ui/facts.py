@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.version import RecordedVersion
+from airflow_zen.artifacts.ref import RecordedVersion
 from airflow_zen.lineage.graph.model import displayed_state
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.runs.step_run import StepRun, StepRunId
