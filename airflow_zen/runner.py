@@ -62,6 +62,7 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
 
     from airflow_zen.steps.arguments import describe_as_json
     from airflow_zen.steps.remote_errors import describe_error
+    from airflow_zen.steps.resources import ResourceMeter
     from airflow_zen.steps.runtime import raise_on_sigterm
     from airflow_zen.steps.spec import StepAnswer, StepSpec
 
@@ -70,6 +71,7 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
     _warn_of_other_release(spec.version)
     events = list[Mapping[str, Any]]()
     facts: Mapping[str, Any] = {}
+    meter = ResourceMeter().start()
     try:
         with raise_on_sigterm():
             execution = _prepare(spec, events)
@@ -79,7 +81,8 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
                 facts = {subject: describe_as_json(found) for subject, found in execution.collector.facts.items()}
     except BaseException as error:  # noqa: BLE001 - raised again on the other side
         answer = StepAnswer(error=describe_error(error))
-    return dict(msgspec.to_builtins(msgspec.structs.replace(answer, facts=facts, events=tuple(events))))
+    answer = msgspec.structs.replace(answer, facts=facts, events=tuple(events), resources=meter.stop())
+    return dict(msgspec.to_builtins(answer))
 
 
 def _execute(execution: Execution) -> Any:

@@ -23,7 +23,8 @@ _PARTITION = argument("--partition", "The run's partition key")
 def show_plan(args: Any) -> None:
     """Show what a run would reuse and what it would compute.
 
-    For each step: hit, miss or unknown, the reason, and the earlier duration and size. Nothing is run.
+    For each step: hit, miss or unknown, the reason, the earlier duration and size, and a warning where its last peak of
+    memory was near its limit. Nothing is run.
     """
     from airflow_zen.planning.plan import Plan, parse_dag
 
@@ -36,6 +37,9 @@ def show_plan(args: Any) -> None:
     if args.output == "table":
         for runtime, environment in {step.runtime: step.environment for step in steps if step.runtime}.items():
             print(f"{runtime}: {describe_environment(environment)}")
+        for step in steps:
+            if step.warning:
+                print(f"warning: {_task_name(step)}: {step.warning}")
         print(plan_summary(steps))
 
 
@@ -64,15 +68,21 @@ def plan_summary(steps: Sequence[PlannedStep]) -> str:
 def _planned_row(step: PlannedStep, output: str, has_runtimes: bool) -> dict[str, Any]:
     machine = is_machine_readable(output)
     environment = {"environment": Cell(dict(step.environment), "")} if machine else {}
+    warning = {"warning": step.warning} if machine else {}
     where = {"runtime": step.runtime, **environment} if has_runtimes else {}
     return {
-        "task": step.task_id if step.map_index < 0 else f"{step.task_id}[{step.map_index}]",
+        "task": _task_name(step),
         "plan": step.decision.value,
         "why": step.reason,
         "seconds" if machine else "takes": seconds_cell(step.seconds),
         "bytes" if machine else "makes": bytes_cell(step.size),
         **where,
+        **warning,
     }
+
+
+def _task_name(step: PlannedStep) -> str:
+    return step.task_id if step.map_index < 0 else f"{step.task_id}[{step.map_index}]"
 
 
 def _planned_run(args: Any, dag: Any) -> PlannedDagRun:

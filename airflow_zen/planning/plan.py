@@ -22,6 +22,7 @@ from airflow_zen.errors import ZenError
 from airflow_zen.operators.execute import resolve_cache_mode, resolve_step, step_run_id, to_xcom
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
+from airflow_zen.planning.memory import LastPeaks, memory_limit_of
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.cache_key import plan_step
 from airflow_zen.steps.runtime import InProcess
@@ -52,7 +53,7 @@ class PlannedStep:
     """One step of a planned run; `seconds` and `size` (bytes) are estimates from earlier results, None without any.
 
     `runtime` is the text of a runtime other than the task's process. `environment` are its contents by their labels in
-    the cache key: `python`, `distribution NAME` or `image`.
+    the cache key: `python`, `distribution NAME` or `image`. `warning` says that its memory may not be enough.
     """
 
     task_id: str
@@ -63,6 +64,7 @@ class PlannedStep:
     size: int | None = None
     runtime: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    warning: str = ""
 
 
 class Plan:
@@ -71,6 +73,7 @@ class Plan:
     def __init__(self, dag: Any, run: PlannedDagRun) -> None:
         self._dag, self._run = dag, run
         self._stacks: dict[str | None, tuple[Settings, Stack]] = {}
+        self._peaks: dict[str, LastPeaks] = {}
         self._supervisor = PlanningSupervisor((dag.dag_id, run.run_id))
 
     def steps(self) -> Iterator[PlannedStep]:
@@ -144,12 +147,17 @@ class Plan:
         where = _describe_runtime(step, found.key)
         if found.entry is None:
             missed = _estimated_step(task, map_index, Decision.MISS, found.reason, history)
-            return replace(missed, **where), UNKNOWN_VALUE
+            limit = memory_limit_of(step.runtime, operator.executor_config)
+            warning = self._last_peaks(stack).warning(task.task_id, map_index, limit)
+            return replace(missed, warning=warning, **where), UNKNOWN_VALUE
         outputs = {name: stack.store.relocate(ref) for name, ref in found.entry.outputs.items()}
         size = sum(ref.size for ref in outputs.values())
         seconds, origin = found.entry.seconds, found.entry.origin
         planned = PlannedStep(task.task_id, map_index, Decision.HIT, origin, seconds, size, **where)
         return planned, to_xcom(step, outputs)
+
+    def _last_peaks(self, stack: Stack) -> LastPeaks:
+        return self._peaks.setdefault(stack.store.root, LastPeaks(stack.records, self._dag.dag_id))
 
 
 def _describe_runtime(step: Step, key: CacheKey | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from airflow_zen.artifacts.ref import ArtifactRef, RecordedVersion
 from airflow_zen.json_records import convert_record
+from airflow_zen.runs.resources import NOT_MEASURED, ResourceUsage
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import SuspendedLease
@@ -82,7 +83,7 @@ class StepRun(msgspec.Struct, frozen=True):
 
     metadata: what user code logged with `log_metadata`, by its subject: "" for the step, `input:<argument>` or
     `output:<name>`. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by
-    output name, the version of the named artifact and whether its content was new.
+    output name, the version of the named artifact and whether its content was new. resources: what the step used.
     """
 
     id: StepRunId
@@ -113,6 +114,7 @@ class StepRun(msgspec.Struct, frozen=True):
     model_inputs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     versions: Mapping[str, RecordedVersion] = msgspec.field(default_factory=dict)
     registration: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    resources: ResourceUsage = NOT_MEASURED
 
     @property
     def is_hit(self) -> bool:
@@ -135,7 +137,7 @@ class StepRun(msgspec.Struct, frozen=True):
         """Return the record as a JSON document, with refs in their wire form."""
         return {
             **asdict(self),
-            **msgspec.to_builtins({"id": self.id, "state": self.state, "cache": self.cache, "versions": self.versions}),
+            **msgspec.to_builtins({name: getattr(self, name) for name in ("id", "state", "cache", "versions", "resources")}),
             "inputs": {name: ref.to_wire() for name, ref in self.inputs.items()},
             "outputs": {name: ref.to_wire() for name, ref in self.outputs.items()},
         }

@@ -103,6 +103,7 @@ def step_environment(stack: Stack, opened: OpenedRun, *, reaches_relay: bool = T
 def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> StepResult:
     """Return the result in an answer, after applying its metadata and asset events; raise the error in it."""
     answer = msgspec.json.decode(text, type=StepAnswer)
+    execution.meter.report(answer.resources)
     for subject, facts in answer.facts.items():
         kind, _, name = subject.partition(":")
         with suppress(MetadataError):

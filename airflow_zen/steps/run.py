@@ -128,6 +128,7 @@ def _compute(
         execution = Execution(
             step, arguments, stack, run, opening, run_hooks, collector, scratch, _is_brief(plan), find_key
         )
+        execution.meter.start()
         try:
             result = step.runtime.execute(execution)
             run = replace(
@@ -135,12 +136,14 @@ def _compute(
                 seconds=stack.clock() - run.started,
                 model_inputs=result.model_inputs,
                 metadata=describe_as_json(collector.facts),
+                resources=execution.meter.stop(),
             )
         except StepDeferred:
+            execution.meter.stop()
             _suspend(stack, run, opening.result(), plan.lease)
             raise
         except BaseException as error:
-            run = replace(run, metadata=describe_as_json(collector.facts))
+            run = replace(run, metadata=describe_as_json(collector.facts), resources=execution.meter.stop())
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), opening.result())
             raise
         run = replace(

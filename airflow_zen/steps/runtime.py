@@ -19,6 +19,7 @@ import msgspec
 
 from airflow_zen.errors import StepInterrupted, log_errors
 from airflow_zen.steps.outputs import CHECKS_SUFFIX
+from airflow_zen.steps.resources import ResourceMeter
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -40,7 +41,7 @@ class Execution(msgspec.Struct, frozen=True):
     `opening` is the lineage run, which opens while the inputs are loaded. `collector` receives what `log_metadata`
     logs, also from a function that fails. `scratch` is an empty directory that exists until the step has ended.
     `is_brief`: whether the task's latest result took less than a second. `find_key` returns the key of its checkpoints: the
-    cache key, also of a step that is not cached.
+    cache key, also of a step that is not cached. `meter` measures what the call uses.
     """
 
     step: Step
@@ -53,6 +54,7 @@ class Execution(msgspec.Struct, frozen=True):
     scratch: Path
     is_brief: bool = False
     find_key: Callable[[], str] = str
+    meter: ResourceMeter = msgspec.field(default_factory=ResourceMeter)
 
     def opened(self) -> OpenedRun:
         """Wait for the lineage run, and call the hooks; once per execution."""

@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.json_records import decode_record
+from airflow_zen.runs.resources import NOT_MEASURED, ResourceUsage
 from airflow_zen.stack import SavedArtifact, Stack
 
 
@@ -152,7 +153,7 @@ class StepAnswer(msgspec.Struct, frozen=True):
     """The answer of the far side: the outputs, or the `error` as `describe_error` returns it.
 
     `facts` is what `log_metadata` logged, by subject; `events` are the yielded descriptions of asset events.
-    `has_checkpoints`: whether the function asked for its checkpoints.
+    `has_checkpoints`: whether the function asked for its checkpoints. `resources`: what the step used there.
     """
 
     outputs: tuple[StoredOutput, ...] = ()
@@ -161,3 +162,4 @@ class StepAnswer(msgspec.Struct, frozen=True):
     events: tuple[Mapping[str, Any], ...] = ()
     error: Mapping[str, Any] | None = None
     has_checkpoints: bool = False
+    resources: ResourceUsage = NOT_MEASURED

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from airflow_zen import load
+from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.runtimes import Python
 from airflow_zen.runtimes.environments import Environments
 from airflow_zen.runtimes.virtualenv import Resolved
+from airflow_zen.steps.resources import ResourceMeter
 from tests.harness import run_dag
 
 _HEADER = """
@@ -41,6 +43,29 @@ def pipeline():
     assert run.states == {"where": "success"}, run.tasks[-1].error
     found = {name: load(wire) for name, wire in run.xcom("where").items()}
     assert found == {"executable": small_python, "scaled": 6, "modules": []}
+
+
+def test_what_the_other_process_used_is_recorded(run_small):
+    """The record of the step has what the other process used, and not what the task's process did."""
+    run = run_small(
+        _HEADER
+        + """
+@ml_step
+def fill(megabytes: int) -> int:
+    return len(bytearray(megabytes * 1_000_000))
+
+@dag(schedule=None)
+def pipeline():
+    fill(300)
+"""
+    )
+    assert run.states == {"fill": "success"}, run.tasks[-1].error
+    (record,) = open_stack(Settings.read()).records.read_dag_run("pipeline", "manual__1")
+    here = ResourceMeter().start().stop()
+    assert record.resources.peak_memory >= 300_000_000
+    assert 0 < record.resources.read_bytes
+    assert 0 < record.resources.cpu_seconds
+    assert here.peak_memory != record.resources.peak_memory
 
 
 _TWO_RELEASES = """

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun
     from airflow_zen.lineage.mlflow.models import LoggedModels
     from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.runs.resources import ResourceUsage
 
 # What the databases of MLflow call a row that is there already.
 _DUPLICATE = "IntegrityError|UniqueViolation|Duplicate entry"
@@ -201,7 +202,23 @@ def _step_metrics(run: StepRun) -> dict[str, float]:
         metrics["zen.seconds_saved"] = round(run.seconds_saved, 3)
     elif run.outputs:
         metrics["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
+    metrics |= _resource_metrics(run.resources)
     return metrics | dict([*_metadata_metrics(_metadata_items(run)).items()][:_MAX_METRICS])
+
+
+def _resource_metrics(used: ResourceUsage) -> dict[str, float]:
+    """Return what a step used; MLflow shows metrics whose names begin with `system/` on a tab of their own."""
+    if not used.is_known:
+        return {}
+    megabytes = {
+        "peak_memory": used.peak_memory,
+        "memory_limit": used.memory_limit,
+        "gpu_peak_memory": used.gpu_memory,
+        "read": used.read_bytes,
+        "written": used.written_bytes,
+    }
+    found = {f"system/{name}_megabytes": round(size / 1e6, 3) for name, size in megabytes.items() if size}
+    return found | {"system/cpu_seconds": used.cpu_seconds}
 
 
 def _metadata_items(run: StepRun) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from joblib.externals.loky import reusable_executor
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MLFLOW_TIMEOUTS
+from airflow_zen.runs.resources import ResourceUsage
 from airflow_zen.runs.step_run import CacheState, StepState
 from tests.servers.process import free_port
 
@@ -74,6 +75,17 @@ def test_parameters_and_metrics(client, record_step, step):
     )
     assert run.data.params == {"depth": "8", "grid.lr": "[0.1, 0.2]", "note": "ü", "empty": ""}
     assert run.data.metrics["zen.seconds"] == 2.5
+
+
+def test_resources_are_system_metrics(client, record_step, step):
+    """What a step used is shown under names that MLflow's page has on its tab of system metrics."""
+    used = ResourceUsage(peak_memory=318_500_000, cpu_seconds=1.25, read_bytes=4_000_000)
+    metrics = client.get_run(record_step(step(resources=used))).data.metrics
+    assert {name: value for name, value in metrics.items() if name.startswith("system/")} == {
+        "system/peak_memory_megabytes": 318.5,
+        "system/cpu_seconds": 1.25,
+        "system/read_megabytes": 4.0,
+    }
 
 
 def test_hundreds_of_long_parameters(client, record_step, step):

@@ -1,0 +1,85 @@
+"""Promises of `airflow_zen.steps.resources`: what a step used."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_zen.runs.resources import NOT_MEASURED
+from airflow_zen.runs.step_run import StepRun
+from airflow_zen.steps.resources import ResourceMeter
+
+MEGABYTE = 10**6
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system has no /proc")
+
+
+def fill(megabytes: int) -> int:
+    return len(bytearray(megabytes * MEGABYTE))
+
+
+def count(to: int) -> int:
+    return sum(range(to))
+
+
+def start_child(megabytes: int, seconds: float) -> int:
+    program = f"import time; held = bytearray({megabytes * MEGABYTE}); time.sleep({seconds}); sum(range(5_000_000))"
+    return subprocess.run([sys.executable, "-c", program], check=True).returncode
+
+
+def write(path: str, megabytes: int) -> int:
+    Path(path).write_bytes(os.urandom(megabytes * MEGABYTE))
+    return len(Path(path).read_bytes())
+
+
+def fail(megabytes: int) -> int:
+    fill(megabytes)
+    raise ValueError("no luck")
+
+
+def test_memory_is_that_of_the_step(run):
+    """The peak contains what a step allocates, and not what an earlier step of the same process had."""
+    base = run(count, 1).resources.peak_memory
+    large, small = run(fill, 200).resources.peak_memory, run(count, 2).resources.peak_memory
+    assert large >= base + 150 * MEGABYTE
+    assert small < large - 100 * MEGABYTE
+
+
+@pytest.mark.parametrize("seconds", [0, 1.5], ids=["brief", "sampled"])
+def test_child_processes_count(run, seconds):
+    """Memory and processor time of a process that the step starts are its own, however briefly it runs."""
+    used = run(start_child, 300, seconds).resources
+    assert used.peak_memory >= 300 * MEGABYTE
+    assert used.cpu_seconds > 0.01
+
+
+def test_files_and_processor_time_count(run, tmp_path):
+    """What the step reads and writes is counted in bytes, and its processor time in seconds."""
+    used = run(write, str(tmp_path / "file"), 3).resources
+    assert used.read_bytes >= 3 * MEGABYTE <= used.written_bytes
+    assert run(count, 5_000_000).resources.cpu_seconds > 0.01
+
+
+def test_a_failed_step_has_used_something_too(run, stack):
+    """The record of a step that fails says what it used until then; it survives the way through the store."""
+    with pytest.raises(ValueError, match="no luck"):
+        run(fail, 100)
+    (record,) = stack.records.read_dag_run("d", "r")
+    assert record.resources.peak_memory >= 100 * MEGABYTE
+    assert StepRun.from_json(record.to_json()) == record
+
+
+def test_a_reused_result_uses_nothing(run):
+    """Nothing is measured for a hit, whose function is not called."""
+    run(count, 3)
+    assert run(count, 3).resources == NOT_MEASURED
+
+
+def test_what_was_measured_elsewhere_takes_precedence():
+    """A runtime that ran the function in another process reports what that one used."""
+    there = ResourceMeter().start().stop()
+    meter = ResourceMeter().start()
+    meter.report(there)
+    assert meter.stop() is there
