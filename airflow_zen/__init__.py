@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_zen.operators.artifact import Artifact, Model
     from airflow_zen.operators.deployment import DeployModelOperator, ReadPredictionsOperator, deploy, predictions
     from airflow_zen.operators.evaluation import EvaluateOperator, evaluate
+    from airflow_zen.operators.fused import fused
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.operators.prediction import BatchPredictOperator, predict
     from airflow_zen.operators.promotion import PromoteModelOperator, promote
@@ -121,6 +122,7 @@ __all__ = [
     "checkpoint",
     "deploy",
     "evaluate",
+    "fused",
     "lineage",
     "load",
     "log_metadata",
@@ -159,6 +161,7 @@ _MODULES = {
         "materializers.user_defined": ["register_materializer"],
         "models.gates": ["Better"],
         "operators.artifact": ["Artifact", "Model"],
+        "operators.fused": ["fused"],
         "operators.ml_step": ["MLStepOperator"],
         "sensors.model_version": ["ModelVersionSensor"],
         "steps.checkpoint": ["checkpoint"],

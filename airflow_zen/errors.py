@@ -171,6 +171,10 @@ class RuntimeUnavailable(ZenError, RuntimeError):
     """A step cannot be run in its runtime, or its process there ended without an answer."""
 
 
+class BatchFailed(ZenError, RuntimeError):
+    """Elements of a batch of mapped steps failed."""
+
+
 class DeploymentFailed(ZenError, RuntimeError):
     """A model is not served: its server did not start, failed its smoke test, or was refused by the target."""
 

@@ -22,6 +22,7 @@ from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.annotations import View, contains_path, strip_annotation
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import GENERAL_ADVICE
+from airflow_zen.materializers.held_values import HeldValues
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.redaction import Redactor
@@ -40,6 +41,7 @@ class Stack(msgspec.Struct, frozen=True):
 
     `previews` is the default for outputs without a setting of their own. `redactor` removes secrets from what is
     recorded. `clock` returns seconds since the epoch, `environment` holds the process's environment variables.
+    `held` are values of this process that `load` returns once without loading them, where it has any.
     `storage_environment` are those with which another process opens the same artifact root; they hold credentials.
     """
 
@@ -53,6 +55,7 @@ class Stack(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = msgspec.field(default_factory=lambda: os.environ)
     storage_environment: Mapping[str, str] = msgspec.field(default_factory=dict)
+    held: HeldValues | None = None
 
     def __repr__(self) -> str:
         return f"Stack({self.store.root!r})"
@@ -146,6 +149,8 @@ class Stack(msgspec.Struct, frozen=True):
         view = View.of(wanted)
         if view.cls is ArtifactRef:
             return ref
+        if self.held is not None and (value := self.held.take(ref, view)) is not None:
+            return value
         if self.materializers.is_partial_view(ref.encoding, view):
             return self.materializers.load_view(ArtifactReader(self.store, ref, into), ref.encoding, view)
         # Paths that user code gets must not be the store's own.
@@ -160,6 +165,10 @@ class Stack(msgspec.Struct, frozen=True):
                 raise
         # A download of the whole file tells whether it is damaged in the store, or was on its way.
         return self.materializers.load(ArtifactReader(self.store, ref, into, streams=False), ref.encoding, wanted)
+
+    def absent(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
+        """Return the refs whose values this process does not hold."""
+        return [ref for ref in refs if self.held is None or not self.held.holds(ref)]
 
     def _needs_own_directory(self, ref: ArtifactRef) -> bool:
         """Whether a value, or a part of it, is a folder that user code or its library may write into.

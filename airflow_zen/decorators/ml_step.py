@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
+from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator, get_unique_task_id
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
@@ -24,6 +24,8 @@ from airflow_zen.errors import StepDefinitionError
 from airflow_zen.models.model import Model, as_selector
 from airflow_zen.operators.artifact import load_keyword_arguments, with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
+from airflow_zen.operators.batch import BatchOutput, BatchOutputs, expand_in_batches, refuse_mapping_over_batches
+from airflow_zen.operators.fused import FusedOperator, current_group, outside_of_dag, refuse_in_group
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option, refuse_skips
 from airflow_zen.steps.outputs import declared_outputs
 from airflow_zen.steps.step import Cache
@@ -60,6 +62,20 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
         return args, {**kwargs, "default_args": defaults}
 
 
+class _FusedStepOperator(_MLStepDecoratedOperator):
+    """A step of a fused group, whose task has its dependencies; it knows the DAG, and is no task of it."""
+
+    def _convert__dag(self, dag: Any) -> Any:
+        """Return the DAG as it is."""
+        return dag
+
+    def _set_xcomargs_dependencies(self) -> None:
+        """Set none."""
+
+    def _set_xcomargs_dependency(self, field: str, newvalue: Any) -> None:
+        """Set none."""
+
+
 class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     """A decorated function: called in a DAG it becomes a task, called anywhere else it is the function."""
 
@@ -70,7 +86,17 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         if not is_in_dag and next(XComArg.iter_xcom_references(given), None) is None:
             return _call_outside_a_dag(self.function, args, kwargs)
         _refuse_nested_outputs(self.function.__name__, given)
+        if (group := current_group()) is not None:
+            return self._add_to_group(group, args, kwargs)
         return self._to_step_outputs(super().__call__(*args, **kwargs))
+
+    def _add_to_group(self, group: FusedOperator, args: Any, kwargs: Any) -> Any:
+        group.check_options(self.function.__name__, self.kwargs)
+        name = group.name_of_next(self.kwargs["task_id"])
+        options = {**self.kwargs, "task_id": f"{group.task_id}.{name}", "default_args": group.dag.default_args}
+        with outside_of_dag():
+            operator = _FusedStepOperator(python_callable=self.function, op_args=args, op_kwargs=kwargs, **options)
+        return group.add(name, operator)
 
     def _validate_arg_names(self, func: Any, kwargs: dict[str, Any]) -> None:
         for name in sorted(KNOWN_CONTEXT_KEYS.intersection(kwargs)):
@@ -80,24 +106,39 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
             )
         super()._validate_arg_names(func, kwargs)
 
-    def expand(self, **kwargs: Any) -> Any:
-        """Map the step over lists; see Airflow's dynamic task mapping."""
+    def expand(self, batch: Any = None, **kwargs: Any) -> Any:
+        """Map the step over lists; see Airflow's dynamic task mapping.
+
+        `batch`: the number of elements that one task runs, each with its own record, cache entry and lineage.
+        """
+        refuse_in_group(self.function.__name__)
+        if batch is not None and not isinstance(batch, int):
+            kwargs, batch = {"batch": batch, **kwargs}, None
         for name, value in kwargs.items():
             _refuse_expand_over_version(self.function.__name__, name, value)
+            refuse_mapping_over_batches(self.function.__name__, name, value)
             if name in self.kwargs and name in OPTION_TYPES:
                 raise StepDefinitionError(
                     f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
                     "Rename the parameter."
                 )
+        if batch is not None:
+            self._validate_arg_names("expand", kwargs)
+            return self._expand_in_batches(kwargs, batch)
         return self._to_step_outputs(_declare_assets(super().expand(**kwargs), self.function))
 
-    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True, batch: int | None = None) -> Any:
         """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping.
 
         The list may come from a step that marks its `list[dict]` with `Each`, or from a mapped step that returns dicts.
+        `batch`: as in `expand`.
         """
+        refuse_in_group(self.function.__name__)
+        refuse_mapping_over_batches(self.function.__name__, "kwargs", kwargs)
         for value in kwargs if isinstance(kwargs, list | tuple) else [kwargs]:
             _refuse_expand_over_version(self.function.__name__, "kwargs", value)
+        if batch is not None:
+            return self._expand_in_batches(kwargs, batch)
         task = super().expand_kwargs(_load_when_mapped(kwargs), strict=strict)
         return self._to_step_outputs(_declare_assets(task, self.function))
 
@@ -105,6 +146,13 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         """Copy the step with other options."""
         _check_options(self.function, kwargs)
         return super().override(**kwargs)
+
+    def _expand_in_batches(self, elements: Any, size: int) -> Any:
+        options = {"op_args": [], "op_kwargs": {}, **self.kwargs, "python_callable": self.function}
+        task_id, outputs = get_unique_task_id(options.pop("task_id")), declared_outputs(self.function)
+        _add_assets(options, self.function, [options["op_args"], options["op_kwargs"], elements])
+        task = expand_in_batches(elements, size, task_id, options)
+        return BatchOutputs(task, outputs.names) if outputs.is_multiple else BatchOutput(task)
 
     def _to_step_outputs(self, task: Any) -> Any:
         outputs = declared_outputs(self.function)
@@ -186,14 +234,19 @@ def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
     if declared_outputs(function).skips:
         refuse_skips(task.operator.task_id)
     options = task.operator.partial_kwargs
-    stack = options.get("stack", "")
     arguments = [options["op_args"], options["op_kwargs"], task.operator.op_kwargs_expand_input.value]
+    _add_assets(options, function, arguments)
+    return task
+
+
+def _add_assets(options: dict[str, Any], function: Callable[..., Any], arguments: list[Any]) -> None:
+    """Add the assets of a mapped step to the options of its task."""
+    stack = options.get("stack", "")
     outlets = outlets_of(declared_outputs(function).artifact_names, stack)
     for attribute, assets in (("outlets", outlets), ("inlets", inlets_of(arguments, stack))):
         declared = options.get(attribute) or []
         if assets:
             options[attribute] = merge_assets(declared if isinstance(declared, list | tuple) else [declared], assets)
-    return task
 
 
 def _refuse_expand_over_version(step: str, name: str, value: Any) -> None:

@@ -32,7 +32,12 @@ class _Mapped(Generic[R_co]):
 
     @overload
     def __call__(
-        self: _Mapped[Coroutine[Any, Any, T]], kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists
+        self: _Mapped[Coroutine[Any, Any, T]],
+        kwargs: KeywordArguments = ...,
+        /,
+        batch: int = ...,
+        strict: bool = ...,
+        **lists: Lists,
     ) -> list[T]: ...
 
     @overload
@@ -40,39 +45,62 @@ class _Mapped(Generic[R_co]):
         self: _Mapped[Generator[Metadata, Any, T]],
         kwargs: KeywordArguments = ...,
         /,
+        batch: int = ...,
         strict: bool = ...,
         **lists: Lists,
     ) -> list[T]: ...
 
     @overload
     def __call__(
-        self: _Mapped[Iterator[T]], kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists
+        self: _Mapped[Iterator[T]],
+        kwargs: KeywordArguments = ...,
+        /,
+        batch: int = ...,
+        strict: bool = ...,
+        **lists: Lists,
     ) -> list[T]: ...
 
     @overload
     def __call__(
-        self: _Mapped[None], kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists
+        self: _Mapped[None], kwargs: KeywordArguments = ..., /, batch: int = ..., strict: bool = ..., **lists: Lists
     ) -> XComArg: ...
 
     @overload
     def __call__(
-        self: _Mapped[tuple[A, B]], kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists
+        self: _Mapped[tuple[A, B]],
+        kwargs: KeywordArguments = ...,
+        /,
+        batch: int = ...,
+        strict: bool = ...,
+        **lists: Lists,
     ) -> tuple[list[A], list[B]]: ...
 
     @overload
     def __call__(
-        self: _Mapped[tuple[A, B, C]], kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists
+        self: _Mapped[tuple[A, B, C]],
+        kwargs: KeywordArguments = ...,
+        /,
+        batch: int = ...,
+        strict: bool = ...,
+        **lists: Lists,
     ) -> tuple[list[A], list[B], list[C]]: ...
 
     @overload
     def __call__(
-        self: _Mapped[tuple[A, B, C, D]], kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists
+        self: _Mapped[tuple[A, B, C, D]],
+        kwargs: KeywordArguments = ...,
+        /,
+        batch: int = ...,
+        strict: bool = ...,
+        **lists: Lists,
     ) -> tuple[list[A], list[B], list[C], list[D]]: ...
 
     @overload
-    def __call__(self, kwargs: KeywordArguments = ..., /, strict: bool = ..., **lists: Lists) -> list[R_co]: ...
+    def __call__(
+        self, kwargs: KeywordArguments = ..., /, batch: int = ..., strict: bool = ..., **lists: Lists
+    ) -> list[R_co]: ...
 
-    def __call__(self, kwargs: Any = (), /, strict: bool = True, **lists: Any) -> Any: ...
+    def __call__(self, kwargs: Any = (), /, batch: int = 1, strict: bool = True, **lists: Any) -> Any: ...
 
 
 class PartialStep(Protocol[R_co]):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, context_merge
@@ -21,6 +18,7 @@ from airflow_zen.errors import StepDeferred, ValidationFailed, log_errors
 from airflow_zen.models.model import as_model
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
+from airflow_zen.operators.code_version import code_version
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
@@ -31,6 +29,7 @@ from airflow_zen.operators.stack_selection import (
 )
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
+from airflow_zen.steps.earlier_try import find_finished
 from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.runtime import raise_on_sigterm
@@ -38,6 +37,7 @@ from airflow_zen.steps.runtime import raise_on_sigterm
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.operators.ml_step import MLStepOperator
+    from airflow_zen.operators.task_parts import TaskPart
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.stack import Stack
     from airflow_zen.steps.output_checks import FailedReport
@@ -46,22 +46,37 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.operators")
 
 _LABEL_LIMIT = 100
-_COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
 
 
 def execute(operator: MLStepOperator, context: Any) -> Any:
     """Run the operator's step; return its outputs as refs in their wire form, for XCom."""
+    return execute_in_stack(operator, context, *open_task_stack(operator, context))[0]
+
+
+def open_task_stack(operator: Any, context: Any) -> tuple[Settings, Stack]:
+    """Open the stack of the DAG run or of an operator; return it with its settings."""
+    settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
+    return settings, open_stack(settings)
+
+
+def execute_in_stack(
+    operator: MLStepOperator, context: Any, settings: Settings, stack: Stack, part: TaskPart | None = None
+) -> tuple[Any, StepRun]:
+    """Run the operator's step, as a `part` if its task runs several; return its outputs for XCom, and its record."""
     with raise_on_sigterm(operator.on_kill):
-        settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
-        stack = open_stack(settings)
         run_hooks = _TaskRunHooks(operator, context, settings)
         try:
             step, arguments = resolve_step(operator, context, settings, stack)
         except Exception as error:  # noqa: BLE001 - raised by the hooks, so that the run is recorded as failed
             run_hooks.refusal, step, arguments = error, operator.step, Arguments.bind(lambda: None, (), {})
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
-        run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
-        run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
+        label = _mapped_task_label(operator, arguments, part)
+        run = _new_step_run(operator, context, cache, why, label)
+        if part is None:
+            run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
+        else:
+            run = replace(run, inputs=part.inputs)
+            run_hooks.become_part(step, arguments, stack, run)
         try:
             run = _run_or_defer(step, arguments, stack, run, run_hooks)
         except ValidationFailed as error:
@@ -70,7 +85,8 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
             raise AirflowFailException(str(error)) from None
     report_lineage("add_output_asset", operator, run.outputs.values())
     with log_errors("The task has no label"):
-        _set_label(operator, context, run)
+        own = _own_label(operator, context)
+        set_label(operator, context, _cache_label(run) if own is None else own)
     with log_errors("The asset events of this task are incomplete"):
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
         operator.on_computed(run, context, stack_overridden=stack_overridden)
@@ -80,7 +96,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         from airflow_zen.operators.branching import skip_downstream
 
         skip_downstream(operator, step, context, run.outputs, run_hooks.failed, result)
-    return result
+    return result, run
 
 
 def push_failed_result(operator: MLStepOperator, step: Step, context: Any, error: ValidationFailed) -> None:
@@ -216,6 +232,7 @@ class _TaskRunHooks(RunHooks):
     """Shows the lineage run in the task's log and on its page while the step runs."""
 
     can_defer = True
+    is_part = False
 
     def __init__(self, operator: MLStepOperator, context: Any, settings: Settings) -> None:
         self.operator = operator
@@ -229,6 +246,15 @@ class _TaskRunHooks(RunHooks):
         self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
         add_links(operator, {})
+
+    def become_part(self, step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> None:
+        """Run as one of several steps of a task, which does not end before they have all ended.
+
+        In a retry of the task its result is taken over if an earlier try has computed it.
+        """
+        self.can_defer, self.is_part = False, True
+        if run.cache is not CacheState.MISS and run.id.try_number > 1:
+            self.finished = find_finished(step, arguments, stack, run)
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Raise an error for refused arguments and for inputs of another stack; report the inputs to Airflow."""
@@ -269,7 +295,7 @@ class _TaskRunHooks(RunHooks):
         if opened.url:
             add_links(self.operator, {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url})
             self.operator.log.info("MLflow run: %s", opened.url)
-            if not is_brief:
+            if not (is_brief or self.is_part):
                 with log_errors("The task's page has no link to its MLflow run yet"):
                     self.ti.xcom_push(key=MlflowRunLink().xcom_key, value=opened.url)
                     # Airflow would push it again when the task has ended, which takes as long as a request to MLflow.
@@ -297,10 +323,13 @@ def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[st
     return {"kwargs": ArtifactRef.from_wire(wire)} if ArtifactRef.is_wire(wire) else {}
 
 
-def _mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
-    """Return the plain arguments that a mapped task is mapped over (`depth=8`); empty without any."""
-    mapped = operator.dag.get_task(operator.task_id)
-    values = getattr(getattr(mapped, "op_kwargs_expand_input", None), "value", None)
+def _mapped_task_label(operator: MLStepOperator, arguments: Arguments, part: TaskPart | None) -> str:
+    """Return the plain arguments that a mapped task, or a part of one, is mapped over (`depth=8`); empty without any."""
+    if part is None:
+        mapped = operator.dag.get_task(operator.task_id)
+        values = getattr(getattr(mapped, "op_kwargs_expand_input", None), "value", None)
+    else:
+        values = part.mapped
     if not isinstance(values, dict):
         return ""
     bound = arguments.bound.arguments
@@ -313,16 +342,20 @@ def _shorten_label(text: str) -> str:
     return text if len(text) <= _LABEL_LIMIT else f"{text[: _LABEL_LIMIT - 1]}…"
 
 
-def _set_label(operator: MLStepOperator, context: Any, run: StepRun) -> None:
-    """Label a task with how it used the cache, by a template that Airflow renders after the task.
+def _own_label(operator: MLStepOperator, context: Any) -> str | None:
+    """Return the label by the user's own template."""
+    template, context["map_index_template"] = context.get("map_index_template"), None
+    return None if template is None else str(operator.dag.get_template_env().from_string(template).render(context))
+
+
+def set_label(operator: Any, context: Any, label: str) -> None:
+    """Label a task, such as with how it used the cache, by a template that Airflow renders after the task.
 
     A task that is not mapped has a label too: Airflow shows it in the list of a DAG run's task instances. A template that
     renders to anything but its label fails the task: an error in the user's own, or the number that a text such as `0`
     becomes in a DAG with `render_template_as_native_obj`. A quoted text becomes the text there.
     """
-    environment, own_template = operator.dag.get_template_env(), context.get("map_index_template")
-    context["map_index_template"] = None
-    label = _cache_label(run) if own_template is None else str(environment.from_string(own_template).render(context))
+    environment = operator.dag.get_template_env()
     template = f"{environment.variable_start_string} zen_label {environment.variable_end_string}"
     for text in (label, repr(label)):
         if environment.from_string(template).render({"zen_label": text}) == label:
@@ -365,36 +398,3 @@ def _has_lineage_readers() -> bool:
         core_plugins.initialize_hook_lineage_readers_plugins()  # type: ignore[attr-defined]
         return bool(core_plugins.hook_lineage_reader_classes)  # type: ignore[attr-defined]
     return bool(plugins_manager.get_hook_lineage_readers_plugins())
-
-
-def code_version(bundle: Any, function: Callable[..., Any]) -> str:
-    """Return the version of the DAG bundle, or the commit around the function's file, which may have changed since."""
-    if version := getattr(bundle, "version", None):
-        return str(version)
-    try:
-        return checked_out_commit(Path(inspect.unwrap(function).__code__.co_filename).resolve())
-    except (OSError, AttributeError, ValueError):
-        return ""
-
-
-def checked_out_commit(path: Path) -> str:
-    """Return the commit that is checked out in the git repository around a path; empty outside of one.
-
-    Read from the repository's files, because git may not be installed and takes longer.
-    """
-    dot_git = next((folder / ".git" for folder in path.parents if (folder / ".git").exists()), None)
-    if dot_git is None:
-        return ""
-    # In a worktree or a submodule `.git` is a file that names the directory.
-    git_dir = dot_git if dot_git.is_dir() else dot_git.parent / dot_git.read_text().strip().removeprefix("gitdir: ")
-    head = (git_dir / "HEAD").read_text().strip()
-    if not head.startswith("ref: "):
-        return head if re.fullmatch(_COMMIT, head) else ""
-    ref, commondir = head.removeprefix("ref: "), git_dir / "commondir"
-    common_dir = git_dir / commondir.read_text().strip() if commondir.exists() else git_dir
-    for folder in (git_dir, common_dir):
-        if (folder / ref).is_file():
-            return (folder / ref).read_text().strip()
-    packed_refs = common_dir / "packed-refs"
-    lines = packed_refs.read_text().splitlines() if packed_refs.is_file() else []
-    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), "")

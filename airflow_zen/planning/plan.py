@@ -19,7 +19,9 @@ from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ZenError
+from airflow_zen.operators.batch import BatchOperator
 from airflow_zen.operators.execute import resolve_cache_mode, resolve_step, step_run_id, to_xcom
+from airflow_zen.operators.fused import FusedOperator, output_keys
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
 from airflow_zen.planning.memory import LastPeaks, memory_limit_of
@@ -81,6 +83,8 @@ class Plan:
         for task in self._dag.topological_sort():
             if issubclass(getattr(task, "operator_class", type(task)), MLStepOperator):
                 yield from self._plan_task(task)
+            elif isinstance(task, FusedOperator):
+                yield from self._plan_group(task)
 
     def _plan_task(self, task: Any) -> Iterator[PlannedStep]:
         settings, stack = self._open_stack(task)
@@ -97,9 +101,35 @@ class Plan:
         results: dict[int, Any] = {}
         known_code: KnownCode = {}
         for map_index in indexes:
-            planned, results[map_index] = self._plan_instance(task, map_index, settings, stack, history, known_code)
-            yield planned
+            found, results[map_index] = self._plan_instance(task, map_index, settings, stack, history, known_code)
+            yield from found
         self._supervisor.results[task.task_id] = results
+
+    def _plan_group(self, group: FusedOperator) -> Iterator[PlannedStep]:
+        """Yield the plans of the steps of a fused group."""
+        settings, stack = self._open_stack(group)
+        found: dict[str, Any] = {}
+        known_code: KnownCode = {}
+        context = build_task_instance(group.prepare_for_execution(), -1, self._run).get_template_context()
+        for name, operator, own, results in group.parts(context):
+            history = stack.cache.history.recent_records(self._dag.dag_id, operator.task_id)
+            try:
+                with self._supervisor.activate():
+                    operator.render_template_fields(own)
+            except Exception as error:  # noqa: BLE001 - the user's own templates may raise anything
+                planned, result = (
+                    _estimated_step(operator, -1, Decision.UNKNOWN, _describe_error(error), history),
+                    UNKNOWN_VALUE,
+                )
+            else:
+                planned, result = self._plan_step(operator, own, -1, settings, stack, history, known_code)
+            yield planned
+            names = operator.step.outputs.names if operator.step.outputs.is_multiple else ()
+            if result is UNKNOWN_VALUE:
+                found |= dict.fromkeys([name, *(f"{name}.{output}" for output in names)], UNKNOWN_VALUE)
+            else:
+                results.update(output_keys(name, result, multiple=bool(names)))
+        self._supervisor.results[group.task_id] = {-1: {**found, **results}}
 
     def _open_stack(self, task: Any) -> tuple[Settings, Stack]:
         """Open the stack that the run or the task declares, once for all tasks."""
@@ -129,31 +159,59 @@ class Plan:
         stack: Stack,
         history: list[KeyRecord],
         known_code: KnownCode,
-    ) -> tuple[PlannedStep, Any]:
-        """Plan one task instance, and return its outputs in their XCom form, if they are known."""
+    ) -> tuple[list[PlannedStep], Any]:
+        """Plan one task instance, of a batch each element, and return its outputs in their XCom form, if they are known."""
         ti = build_task_instance(task.prepare_for_execution(), map_index, self._run)
         try:
             with self._supervisor.activate():
                 context = ti.get_template_context()
                 ti.task.render_template_fields(context)
                 operator = context["task"]
+                parts = [*operator.parts(context)] if isinstance(operator, BatchOperator) else []
+        except Exception as error:  # noqa: BLE001 - the user's own templates may raise anything
+            unknown = _estimated_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history)
+            return [unknown], UNKNOWN_VALUE
+        if isinstance(operator, BatchOperator):
+            found = [
+                self._plan_step(each, own, index, settings, stack, history, known_code) for index, _, each, own in parts
+            ]
+            outputs = [output for _, output in found]
+            return [planned for planned, _ in found], UNKNOWN_VALUE if UNKNOWN_VALUE in outputs else outputs
+        planned, result = self._plan_step(operator, context, map_index, settings, stack, history, known_code)
+        return [planned], result
+
+    def _plan_step(
+        self,
+        operator: Any,
+        context: Any,
+        map_index: int,
+        settings: Settings,
+        stack: Stack,
+        history: list[KeyRecord],
+        known_code: KnownCode,
+    ) -> tuple[PlannedStep, Any]:
+        """Plan one step with its rendered operator, and return its outputs in their XCom form, if they are known."""
+        try:
+            with self._supervisor.activate():
                 step, arguments = resolve_step(operator, context, settings, stack)
                 check_inputs_in_stack(arguments.inputs, settings, f"step {operator.task_id!r}")
         except Exception as error:  # noqa: BLE001 - the user's own templates may raise anything
-            return _estimated_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history), UNKNOWN_VALUE
+            return _estimated_step(
+                operator, map_index, Decision.UNKNOWN, _describe_error(error), history
+            ), UNKNOWN_VALUE
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
-        run = StepRun(step_run_id(ti), cache=cache, why=why)
+        run = StepRun(step_run_id(context["ti"]), cache=cache, why=why)
         found = plan_step(step, arguments, step.extend_stack(stack), run, history=history, known_code=known_code)
         where = _describe_runtime(step, found.key)
         if found.entry is None:
-            missed = _estimated_step(task, map_index, Decision.MISS, found.reason, history)
+            missed = _estimated_step(operator, map_index, Decision.MISS, found.reason, history)
             limit = memory_limit_of(step.runtime, operator.executor_config)
-            warning = self._last_peaks(stack).warning(task.task_id, map_index, limit)
+            warning = self._last_peaks(stack).warning(operator.task_id, map_index, limit)
             return replace(missed, warning=warning, **where), UNKNOWN_VALUE
         outputs = {name: stack.store.relocate(ref) for name, ref in found.entry.outputs.items()}
         size = sum(ref.size for ref in outputs.values())
         seconds, origin = found.entry.seconds, found.entry.origin
-        planned = PlannedStep(task.task_id, map_index, Decision.HIT, origin, seconds, size, **where)
+        planned = PlannedStep(operator.task_id, map_index, Decision.HIT, origin, seconds, size, **where)
         return planned, to_xcom(step, outputs)
 
     def _last_peaks(self, stack: Stack) -> LastPeaks:
@@ -284,9 +342,10 @@ def _get_variable(key: str) -> Any:
 
 
 def _require_known(value: Any, msg: Any) -> Any:
-    if value is UNKNOWN_VALUE:
+    found = value if msg.key == RETURN_VALUE or value is UNKNOWN_VALUE else value[msg.key]
+    if found is UNKNOWN_VALUE:
         raise UnknownUntilRun(f"needs the result of {msg.task_id!r}")
-    return value if msg.key == RETURN_VALUE else value[msg.key]
+    return found
 
 
 def build_task_instance(task: Any, map_index: int, run: PlannedDagRun) -> Any:

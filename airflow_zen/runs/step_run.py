@@ -137,7 +137,9 @@ class StepRun(msgspec.Struct, frozen=True):
         """Return the record as a JSON document, with refs in their wire form."""
         return {
             **asdict(self),
-            **msgspec.to_builtins({name: getattr(self, name) for name in ("id", "state", "cache", "versions", "resources")}),
+            **msgspec.to_builtins(
+                {name: getattr(self, name) for name in ("id", "state", "cache", "versions", "resources")}
+            ),
             "inputs": {name: ref.to_wire() for name, ref in self.inputs.items()},
             "outputs": {name: ref.to_wire() for name, ref in self.outputs.items()},
         }

@@ -69,7 +69,7 @@ class StepPlan(msgspec.Struct, frozen=True):
     entry: CacheEntry | None = None
     lease: Lease = NO_LEASE
     history: list[KeyRecord] | None = None
-    newest: Mapping[str, str | None] = msgspec.field(default_factory=dict)
+    newest: Mapping[str, str | None] | None = msgspec.field(default_factory=dict)
 
 
 def plan_step(
@@ -150,7 +150,7 @@ def _prepare_computation(
     """
     wanted = arguments.requested_types(step.light_parameter_types)
     loaded = [ref for path, ref in arguments.inputs.items() if View.of(wanted[path]).cls is not ArtifactRef]
-    inputs = loaded if isinstance(step.runtime, InProcess) else []
+    inputs = stack.absent(loaded) if isinstance(step.runtime, InProcess) else []
 
     def find_result() -> StepPlan | None:
         found = _find_result(plan, step, stack, run)

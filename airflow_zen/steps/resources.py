@@ -162,7 +162,7 @@ def _gpu_peak() -> int:
 @cache
 def memory_limit() -> int:
     """Return the smallest memory limit of the control groups of this process, in bytes; 0 for none."""
-    found = []
+    found: list[int] = []
     with suppress(OSError):
         for line in (_PROC / "self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

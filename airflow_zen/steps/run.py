@@ -42,12 +42,14 @@ class RunHooks:
     """What the caller of `run_step` does while the step runs.
 
     can_defer: whether it handles `StepDeferred`; the step's code may run until `deadline`, in seconds since the epoch.
-    event: what the trigger of an earlier process said, which goes on here.
+    event: what the trigger of an earlier process said, which goes on here. finished: the result of an earlier try of the
+    task, which is taken over.
     """
 
     can_defer = False
     deadline: float | None = None
     event: Mapping[str, Any] | None = None
+    finished: CacheEntry | None = None
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Check the inputs before anything else; an exception fails the run."""
@@ -95,7 +97,9 @@ def run_step(
         try:
             run_hooks.check_inputs(run.inputs)
             holder = before.lease.holder if before and before.lease else ""
-            plan = plan_step(step, arguments, stack, run, acquire_lease=True, suspended_holder=holder)
+            plan = _take_over(run_hooks) or plan_step(
+                step, arguments, stack, run, acquire_lease=True, suspended_holder=holder
+            )
         except BaseException as error:
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), _planned(starting, stack, run))
             raise
@@ -103,6 +107,13 @@ def run_step(
         if plan.entry:
             return _reuse_entry(step, plan, stack, run, run_hooks, pool, starting)
         return _compute(step, arguments, plan, stack, run, run_hooks, pool.submit(_planned, starting, stack, run))
+
+
+def _take_over(run_hooks: RunHooks) -> StepPlan | None:
+    if run_hooks.finished is None:
+        return None
+    reason = "an earlier try of the task has computed it"
+    return StepPlan(CacheState.HIT, reason, entry=run_hooks.finished, newest=None)
 
 
 def _planned(starting: Future[OpenedRun], stack: Stack, run: StepRun) -> OpenedRun:

@@ -219,6 +219,9 @@ def _save(execution: Execution, result: dict[str, Any]) -> tuple[Mapping[str, Sa
     outputs = [*result, *(f"{output}{CHECKS_SUFFIX}" for output in checked)]
     newest, lookups = stack.names.lookups(step.version_names(execution.run.id, outputs))
     saved, *_ = stack.store.transport.together(saving, *lookups)
+    if stack.held is not None:
+        # A validator of the user may have changed what it checked.
+        stack.held.keep(result, {name: saved[name].ref for name in result if name not in checked})
     return saved, newest
 
 

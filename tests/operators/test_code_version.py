@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_zen.operators.execute import checked_out_commit, code_version
+from airflow_zen.operators.code_version import checked_out_commit, code_version
 from tests.git import git
 
 

@@ -237,6 +237,8 @@ def mapped() -> None:
     train.expand_kwargs(load(3))  # error
     train.expand_kwargs([3])  # error
     train.expand_kwargs(folder(), strict=False)
+    train.expand_kwargs(folder(), batch=50)
+    train.partial(depth=3).expand(table=parts(load(3)), batch="50")  # error
     train.expand_kwargs(settings(3))
     train.expand_kwargs(depths(3))  # error
     assert_type(train.expand_kwargs([{"table": load(3)}, {"table": load(4), "depth": 3}]), list[Booster])
