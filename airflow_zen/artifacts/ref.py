@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -342,29 +342,42 @@ def validate_tag(tag: Any) -> str:
     return str(tag)
 
 
-class VersionSelector(msgspec.Struct, frozen=True):
-    """Select one version of a name; `version` is a text as `VersionIndex.get` takes it."""
+class Selector(msgspec.Struct, frozen=True):
+    """The wire form of what selects one version of a name: a JSON dict marked with `_marker`."""
 
     name: str
-    version: str = LATEST
+    version: str
+
+    _marker: ClassVar[str]
+    _refusal: ClassVar[str]
 
     def to_wire(self) -> dict[str, Any]:
         """Return the selector as a marked JSON dict."""
-        name = validate_artifact_name(self.name)
-        return {SELECTOR_MARKER: SELECTOR_WIRE_VERSION, "name": name, "version": self.version}
-
-    @staticmethod
-    def is_wire(value: object) -> bool:
-        """Whether a JSON value is a selector on the wire."""
-        return isinstance(value, dict) and SELECTOR_MARKER in value
+        return {self._marker: SELECTOR_WIRE_VERSION, "name": self.name, "version": self.version}
 
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> VersionSelector:
+    def is_wire(cls, value: object) -> bool:
+        """Whether a JSON value is a selector on the wire."""
+        return isinstance(value, dict) and cls._marker in value
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """Return the selector of a wire form; raise `ArtifactRefused` for a malformed or newer one."""
         name, version = wire.get("name"), wire.get("version")
-        if wire[SELECTOR_MARKER] != SELECTOR_WIRE_VERSION or not isinstance(name, str) or not isinstance(version, str):
-            raise ArtifactRefused(
-                f"{dict(wire)!r} is not a version selector that this airflow_zen reads. Write "
-                'Artifact("name").latest().'
-            )
+        if wire[cls._marker] != SELECTOR_WIRE_VERSION or not isinstance(name, str) or not isinstance(version, str):
+            raise ArtifactRefused(f"{dict(wire)!r} {cls._refusal}")
         return cls(name, version)
+
+
+class VersionSelector(Selector, frozen=True):
+    """Select one version of a name; `version` is a text as `VersionIndex.get` takes it."""
+
+    version: str = LATEST
+
+    _marker = SELECTOR_MARKER
+    _refusal = 'is not a version selector that this airflow_zen reads. Write Artifact("name").latest().'
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the selector as a marked JSON dict."""
+        validate_artifact_name(self.name)
+        return super().to_wire()

@@ -9,10 +9,10 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 from msgspec.structs import force_setattr
 
-from airflow_zen.errors import ArtifactRefused, ModelNameError
+from airflow_zen.artifacts.ref import Selector
+from airflow_zen.errors import ModelNameError
 
 SELECTOR_MARKER = "__airflow_zen_model__"
-SELECTOR_WIRE_VERSION = 1
 CHAMPION, CHALLENGER, LATEST = "champion", "challenger", "latest"
 
 # MLflow's own rules, but for names with an @, which would read as an alias.
@@ -20,11 +20,11 @@ _ALIAS = re.compile(r"[A-Za-z0-9_-]+")
 _NUMBER_OR_LATEST = re.compile(r"(?i)v?\d+|latest")
 
 
-class ModelSelector(msgspec.Struct, frozen=True):
+class ModelSelector(Selector, frozen=True):
     """Select one version of a registered model: `version` is a number as text, `latest`, or `@` and an alias."""
 
-    name: str
-    version: str
+    _marker = SELECTOR_MARKER
+    _refusal = 'does not select a model version that this airflow_zen knows. Write Model("name").champion().'
 
     @classmethod
     def parse(cls, text: str) -> ModelSelector:
@@ -46,26 +46,6 @@ class ModelSelector(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return self.name + (self.version if self.alias else f"/{self.version}")
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return the selector as a marked JSON dict."""
-        return {SELECTOR_MARKER: SELECTOR_WIRE_VERSION, "name": self.name, "version": self.version}
-
-    @staticmethod
-    def is_wire(value: object) -> bool:
-        """Whether a JSON value is a selector on the wire."""
-        return isinstance(value, dict) and SELECTOR_MARKER in value
-
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> ModelSelector:
-        """Return the selector of a wire form; raise `ArtifactRefused` for a malformed or newer one."""
-        name, version = wire.get("name"), wire.get("version")
-        if wire[SELECTOR_MARKER] != SELECTOR_WIRE_VERSION or not isinstance(name, str) or not isinstance(version, str):
-            raise ArtifactRefused(
-                f"{dict(wire)!r} does not select a model version that this airflow_zen knows. Write "
-                'Model("name").champion().'
-            )
-        return cls(name, version)
 
 
 class Model(msgspec.Struct, frozen=True):
