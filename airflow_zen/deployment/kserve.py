@@ -19,11 +19,9 @@ from airflow_zen.deployment.cluster.target import (
     Resource,
     condition,
     is_current,
-    object_name,
     plain_option,
     unmet,
 )
-from airflow_zen.deployment.protocols import Rows, encode_v2
 from airflow_zen.errors import StepDefinitionError
 
 _INFERENCE_SERVICE = Resource("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService")
@@ -89,14 +87,6 @@ class KServe(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
             command=[*program, place.name, str(place.model), str(place.ports[0])],
             ready=f"/v2/models/{place.name}/ready",
         )
-
-    def predict_path(self, name: str) -> str:
-        """Return the path of protocol V2."""
-        return f"/v2/models/{object_name(name) if self.kubernetes else name}/infer"
-
-    def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
-        """Return a body of protocol V2."""
-        return encode_v2(rows)
 
     def resource(self) -> Resource:
         """Return InferenceService."""

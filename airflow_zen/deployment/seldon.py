@@ -17,10 +17,8 @@ from airflow_zen.deployment.cluster.target import (
     Resource,
     condition,
     is_current,
-    object_name,
     unmet,
 )
-from airflow_zen.deployment.protocols import Rows, encode_v2
 from airflow_zen.errors import StepDefinitionError
 
 _MODEL = Resource("mlops.seldon.io", "v1alpha1", "models", "Model")
@@ -87,14 +85,6 @@ class Seldon(ClusterTarget, frozen=True, kw_only=True, repr_omit_defaults=True):
             command=[place.program("mlserver"), "start", str(place.folder)],
             ready=f"/v2/models/{place.name}/ready",
         )
-
-    def predict_path(self, name: str) -> str:
-        """Return the path of protocol V2."""
-        return f"/v2/models/{object_name(name) if self.kubernetes else name}/infer"
-
-    def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
-        """Return a body of protocol V2."""
-        return encode_v2(rows)
 
     def resource(self) -> Resource:
         """Return the kind of the generation of Seldon Core."""

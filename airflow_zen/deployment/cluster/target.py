@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import force_setattr, replace
 
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, LocalTarget
+from airflow_zen.deployment.protocols import Rows, encode_v2
 from airflow_zen.errors import DeploymentFailed, StepDefinitionError
 
 if TYPE_CHECKING:
@@ -125,6 +126,14 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
     def cluster_options(self) -> tuple[str, ...]:
         """Return the names of its options that apply only to a cluster."""
         return ()
+
+    def predict_path(self, name: str) -> str:
+        """Return the path of protocol V2."""
+        return f"/v2/models/{object_name(name) if self.kubernetes else name}/infer"
+
+    def encode_rows(self, rows: Rows) -> Mapping[str, Any]:
+        """Return a body of protocol V2."""
+        return encode_v2(rows)
 
     def resource(self) -> Resource:
         """Return the kind of object that serves a model."""
