@@ -78,7 +78,7 @@ class Relay(ThreadingTCPServer):
         self.run_id, self.experiment_id = str(info["run_id"]), str(info["experiment_id"])
         self.token = secrets.token_urlsafe()
         self._outbox = outbox
-        self._replica = Replica(outbox)
+        self._known = KnownEntities(outbox)
         self._away = opened is None
         self._respect_set_experiment = respect_set_experiment
         self._open_runs: dict[str, bool] = {}
@@ -91,7 +91,7 @@ class Relay(ThreadingTCPServer):
         self._keep(Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id))
         self._keep(Request("POST", "runs/create", {"experiment_id": self.experiment_id, **created}, self.run_id))
         if opened:
-            self._replica.learn({"run": {"info": dict(opened)}})
+            self._known.learn({"run": {"info": dict(opened)}})
         super().__init__(("127.0.0.1", 0), BaseRequestHandler)
         Thread(target=self.serve_forever, name="airflow-zen-mlflow-relay", daemon=True).start()
 
@@ -246,7 +246,7 @@ class Relay(ThreadingTCPServer):
         if response.status in _NOT_THE_REQUEST or not (request.path == SPANS or response.body.startswith(b"{")):
             raise MlflowUnavailable(f"It answers {response.status} to {request.path!r}: {response.body[:200]!r}")
         with self._lock:
-            entity = self._replica.learn({} if request.path == SPANS else json.loads(response.body))
+            entity = self._known.learn({} if request.path == SPANS else json.loads(response.body))
             if request.path == "runs/create" and response.status == 200:
                 self._open_runs[entity["info"]["run_id"]] = True
         if time.monotonic() - began > _SLOW_SECONDS:
@@ -262,7 +262,7 @@ class Relay(ThreadingTCPServer):
     def _keep(self, request: Request) -> HttpResponse | None:
         """Answer a request without the server, and store it if it changes something."""
         with self._lock:
-            answer = self._replica.answer(request)
+            answer = self._known.answer(request)
             if answer is not None and request.method != "GET":
                 self._outbox.append(request)
             if request.path == "runs/create" and request.created != self.run_id:
@@ -294,7 +294,7 @@ def _error(status: int, code: str, message: str) -> HttpResponse:
     return HttpResponse(status, _json({"error_code": code, "message": message}))
 
 
-class Replica:
+class KnownEntities:
     """Store entities as MLflow's REST API describes them, and apply the changes that requests make.
 
     The outbox has all values of their metrics, and a local directory for the files of each.
