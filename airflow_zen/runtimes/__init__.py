@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_zen.runtimes.kubeflow import TrainJob as TrainJob
     from airflow_zen.runtimes.kubernetes import Kubernetes as Kubernetes
     from airflow_zen.runtimes.python import Python as Python
+    from airflow_zen.runtimes.ray import Ray as Ray
     from airflow_zen.runtimes.virtualenv import Virtualenv as Virtualenv
 
 _MODULES = {
@@ -25,6 +26,7 @@ _MODULES = {
     "Kubernetes": "airflow_zen.runtimes.kubernetes",
     "PyTorchJob": "airflow_zen.runtimes.kubeflow",
     "Python": "airflow_zen.runtimes.python",
+    "Ray": "airflow_zen.runtimes.ray",
     "TrainJob": "airflow_zen.runtimes.kubeflow",
     "Virtualenv": "airflow_zen.runtimes.virtualenv",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "Kubernetes",
     "PyTorchJob",
     "Python",
+    "Ray",
     "Runtime",
     "TrainJob",
     "Virtualenv",

@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import linecache
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from importlib.resources.readers import FileReader
 
     from airflow_zen.steps.spec import SourceModule
+
+
+RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The variable with which Ray configures the driver of a job."""
 
 
 class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -47,6 +52,8 @@ class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         tree = _executed_part(shipped)
         _stand_in_for_airflow(tree)
         exec(compile(tree, shipped.file, "exec"), vars(module))  # noqa: S102 - the user's own code
+        if RAY_JOB_VARIABLE in os.environ:
+            _pickle_by_value(module)
 
     def get_source(self, fullname: str) -> str:
         """Return the text of a module, for tracebacks and `inspect`."""
@@ -61,6 +68,13 @@ class ShippedModuleImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         from importlib.resources.readers import FileReader
 
         return FileReader(importlib.machinery.SourceFileLoader(fullname, self._modules[fullname].file))
+
+
+def _pickle_by_value(module: ModuleType) -> None:
+    """Let Ray send what the module defines itself to its workers, which cannot import the module."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
 
 
 def _executed_part(module: SourceModule) -> ast.Module:
