@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from airflow_zen.steps.runtime import InProcess, StepResult, call_function
+from airflow_zen.steps.runtime import CheckpointPlace, InProcess, StepResult, call_function, use_checkpoints
 
 if TYPE_CHECKING:
     from airflow_zen.steps.runtime import Execution
@@ -28,9 +28,10 @@ class LaterRank(InProcess, frozen=True):
         """Load the inputs, and call the function."""
         from airflow_zen.lineage.recorder import collect_metadata, log_into_folder
 
-        step = execution.step
-        with collect_metadata(execution.collector), log_into_folder(execution.scratch):
-            values = execution.arguments.load(execution.stack, step.parameter_types, execution.scratch)
+        step, stack = execution.step, execution.stack
+        place = CheckpointPlace(stack, execution.run.id, execution.find_key)
+        with collect_metadata(execution.collector), use_checkpoints(place), log_into_folder(execution.scratch):
+            values = execution.arguments.load(stack, step.parameter_types, execution.scratch)
             result = call_function(step, values, execution.run_hooks.take_event)
             if inspect.isgenerator(result):
                 deque(result, maxlen=0)

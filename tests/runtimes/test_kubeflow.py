@@ -58,6 +58,8 @@ def nothing_stays(operator, api, root):
 def test_a_step_runs_on_all_nodes(run_pod, operator, api, root, capfd, kind, tmp_path):
     """Each node calls the function; the first one's value is the step's, and its log the task's. Nothing stays."""
     text = step(f"""
+from airflow_zen import checkpoint
+checkpoint().save(value, step=1)
 rank = int(os.environ["RANK"])
 open(os.path.join({str(tmp_path)!r}, f"rank-{{rank}}"), "w").close()
 print("a print of", rank)
