@@ -78,6 +78,9 @@ class JobRun:
                 continue
             if job.submission_id == self._name and self._is_usable(job):
                 log.info("Found job %s, which was submitted before", self._name)
+                if job.status == "PENDING":
+                    # A try that gave it up has deleted its spec.
+                    self._stored.write()
                 return
             log.info("Deleting job %s of an earlier try", job.submission_id)
             self._stop(job.submission_id)
@@ -153,7 +156,10 @@ class JobRun:
             time.sleep(_POLL)
 
     def _delete(self, name: str) -> None:
-        """Delete an ended job from the cluster's list, and what it has in the artifact root."""
+        """Delete an ended job from the cluster's list, and what it has in the artifact root.
+
+        Ray stops no job that waits for its start; without its spec it ends at once.
+        """
         with suppress(RuntimeError):
             self._client.delete_job(name)
         self._stored.delete(name)
