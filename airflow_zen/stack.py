@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -22,11 +22,13 @@ from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.annotations import View, contains_path, strip_annotation
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import GENERAL_ADVICE
-from airflow_zen.materializers.held_values import HeldValues
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.redaction import Redactor
 from airflow_zen.type_names import type_name
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.held_values import HeldValues
 
 
 class SavedArtifact(msgspec.Struct, frozen=True):

@@ -24,14 +24,13 @@ from airflow_zen.errors import StepDefinitionError
 from airflow_zen.models.model import Model, as_selector
 from airflow_zen.operators.artifact import load_keyword_arguments, with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
-from airflow_zen.operators.batch import BatchOutput, BatchOutputs, expand_in_batches, refuse_mapping_over_batches
-from airflow_zen.operators.fused import FusedOperator, current_group, outside_of_dag, refuse_in_group
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option, refuse_skips
 from airflow_zen.steps.outputs import declared_outputs
 from airflow_zen.steps.step import Cache
 
 if TYPE_CHECKING:
     from airflow_zen.decorators.step_function import StepFunction
+    from airflow_zen.operators.fused import FusedOperator
     from airflow_zen.steps.runtime import Runtime
 
 P = ParamSpec("P")
@@ -86,11 +85,13 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         if not is_in_dag and next(XComArg.iter_xcom_references(given), None) is None:
             return _call_outside_a_dag(self.function, args, kwargs)
         _refuse_nested_outputs(self.function.__name__, given)
-        if (group := current_group()) is not None:
+        if (group := _current_group()) is not None:
             return self._add_to_group(group, args, kwargs)
         return self._to_step_outputs(super().__call__(*args, **kwargs))
 
     def _add_to_group(self, group: FusedOperator, args: Any, kwargs: Any) -> Any:
+        from airflow_zen.operators.fused import outside_of_dag
+
         group.check_options(self.function.__name__, self.kwargs)
         name = group.name_of_next(self.kwargs["task_id"])
         options = {**self.kwargs, "task_id": f"{group.task_id}.{name}", "default_args": group.dag.default_args}
@@ -111,12 +112,12 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
 
         `batch`: the number of elements that one task runs, each with its own record, cache entry and lineage.
         """
-        refuse_in_group(self.function.__name__)
+        _refuse_in_group(self.function.__name__)
         if batch is not None and not isinstance(batch, int):
             kwargs, batch = {"batch": batch, **kwargs}, None
         for name, value in kwargs.items():
             _refuse_expand_over_version(self.function.__name__, name, value)
-            refuse_mapping_over_batches(self.function.__name__, name, value)
+            _refuse_batches(self.function.__name__, name, value)
             if name in self.kwargs and name in OPTION_TYPES:
                 raise StepDefinitionError(
                     f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
@@ -133,8 +134,8 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         The list may come from a step that marks its `list[dict]` with `Each`, or from a mapped step that returns dicts.
         `batch`: as in `expand`.
         """
-        refuse_in_group(self.function.__name__)
-        refuse_mapping_over_batches(self.function.__name__, "kwargs", kwargs)
+        _refuse_in_group(self.function.__name__)
+        _refuse_batches(self.function.__name__, "kwargs", kwargs)
         for value in kwargs if isinstance(kwargs, list | tuple) else [kwargs]:
             _refuse_expand_over_version(self.function.__name__, "kwargs", value)
         if batch is not None:
@@ -148,6 +149,8 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         return super().override(**kwargs)
 
     def _expand_in_batches(self, elements: Any, size: int) -> Any:
+        from airflow_zen.operators.batch import BatchOutput, BatchOutputs, expand_in_batches
+
         options = {"op_args": [], "op_kwargs": {}, **self.kwargs, "python_callable": self.function}
         task_id, outputs = get_unique_task_id(options.pop("task_id")), declared_outputs(self.function)
         _add_assets(options, self.function, [options["op_args"], options["op_kwargs"], elements])
@@ -247,6 +250,23 @@ def _add_assets(options: dict[str, Any], function: Callable[..., Any], arguments
         declared = options.get(attribute) or []
         if assets:
             options[attribute] = merge_assets(declared if isinstance(declared, list | tuple) else [declared], assets)
+
+
+def _current_group() -> FusedOperator | None:
+    """Return the fused group that is being defined; none is where the module of groups was not imported."""
+    groups = sys.modules.get("airflow_zen.operators.fused")
+    return groups.current_group() if groups else None
+
+
+def _refuse_in_group(step: str) -> None:
+    if (group := _current_group()) is not None:
+        group.refuse_mapped(step)
+
+
+def _refuse_batches(step: str, name: str, value: Any) -> None:
+    """Refuse to map over the results of a step that runs in batches."""
+    if isinstance(value, XComArg) and (refuse := getattr(value, "refuse_mapping", None)):
+        refuse(step, name)
 
 
 def _refuse_expand_over_version(step: str, name: str, value: Any) -> None:

@@ -133,6 +133,10 @@ class BatchOutput(PlainXComArg):
         results = [result for batch in batches[:] for result in batch]
         return [result[self.output] for result in results] if self.output else results
 
+    def refuse_mapping(self, step: str, name: str) -> None:
+        """Raise `StepDefinitionError` for a step that is mapped over it."""
+        raise _mapping_error(step, name, self.operator.task_id)
+
 
 class BatchOutputs(StepOutputs):
     """The outputs of a batched step with several of them, by name or position."""
@@ -141,6 +145,10 @@ class BatchOutputs(StepOutputs):
         name = self.names[item] if isinstance(item, int) else item
         super().__getitem__(name)
         return BatchOutput(self.operator, name)
+
+    def refuse_mapping(self, step: str, name: str) -> None:
+        """Raise `StepDefinitionError` for a step that is mapped over it."""
+        raise _mapping_error(step, name, self.operator.task_id)
 
 
 def expand_in_batches(elements: Any, size: Any, task_id: str, options: Mapping[str, Any]) -> Any:
@@ -161,14 +169,11 @@ def expand_in_batches(elements: Any, size: Any, task_id: str, options: Mapping[s
     return BatchOperator.partial(task_id=task_id, elements=elements, size=size, **options).expand(number=numbers)
 
 
-def refuse_mapping_over_batches(step: str, name: str, value: Any) -> None:
-    """Raise `StepDefinitionError` where a step is mapped over the results of a batched one."""
-    found = value.operator.task_id if isinstance(value, BatchOutput | BatchOutputs) else None
-    if found is not None:
-        raise StepDefinitionError(
-            f"Step {step!r} cannot be expanded over {name}={found!r}, which runs in batches: Airflow knows the number of "
-            "batches only. Leave batch out there, or let a step of its own return the list: '-> Annotated[list[T], Each]'."
-        )
+def _mapping_error(step: str, name: str, batched: str) -> StepDefinitionError:
+    return StepDefinitionError(
+        f"Step {step!r} cannot be expanded over {name}={batched!r}, which runs in batches: Airflow knows the number of batches "
+        "only. Leave batch out there, or let a step of its own return the list: '-> Annotated[list[T], Each]'."
+    )
 
 
 def count_elements(elements: Any) -> int:

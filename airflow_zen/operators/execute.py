@@ -29,7 +29,6 @@ from airflow_zen.operators.stack_selection import (
 )
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.earlier_try import find_finished
 from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.runtime import raise_on_sigterm
@@ -70,8 +69,7 @@ def execute_in_stack(
         except Exception as error:  # noqa: BLE001 - raised by the hooks, so that the run is recorded as failed
             run_hooks.refusal, step, arguments = error, operator.step, Arguments.bind(lambda: None, (), {})
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
-        label = _mapped_task_label(operator, arguments, part)
-        run = _new_step_run(operator, context, cache, why, label)
+        run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments, part))
         if part is None:
             run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
         else:
@@ -254,6 +252,8 @@ class _TaskRunHooks(RunHooks):
         """
         self.can_defer, self.is_part = False, True
         if run.cache is not CacheState.MISS and run.id.try_number > 1:
+            from airflow_zen.steps.earlier_try import find_finished
+
             self.finished = find_finished(step, arguments, stack, run)
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:

@@ -56,6 +56,13 @@ class FusedOperator(BaseOperator):
                     "outside of the group."
                 )
 
+    def refuse_mapped(self, step: str) -> None:
+        """Raise `StepDefinitionError` for a mapped step."""
+        raise StepDefinitionError(
+            f"Step {step!r} is mapped, and is in the fused group {self.task_id!r}, which is one task. Map it outside of the "
+            "group; expand(…, batch=50) runs 50 elements in one task."
+        )
+
     def add(self, name: str, operator: MLStepOperator) -> XComArg:
         """Add a step, and return its output."""
         if operator.inherits_from_skipmixin:
@@ -167,15 +174,6 @@ def output_keys(name: str, result: Any, *, multiple: bool) -> dict[str, Any]:
 def current_group() -> FusedOperator | None:
     """Return the group that is being defined."""
     return _current.get()
-
-
-def refuse_in_group(step: str) -> None:
-    """Raise `StepDefinitionError` for a mapped step in a group."""
-    if (group := current_group()) is not None:
-        raise StepDefinitionError(
-            f"Step {step!r} is mapped, and is in the fused group {group.task_id!r}, which is one task. Map it outside of the "
-            "group; expand(…, batch=50) runs 50 elements in one task."
-        )
 
 
 @contextmanager

@@ -29,6 +29,7 @@ _STEP_MODULES = (
     "airflow_zen.lineage.mlflow.server",
     "airflow_zen.materializers.typed_json.encoding",
     "airflow_zen.steps.conversion",
+    "airflow_zen.steps.resources",
 )
 # By the command of the process whose forks use them: a fork parses each DAG file, and a LocalExecutor forks each task.
 _PRELOADED = {"dag-processor": _PARSE_MODULES, "scheduler": (*_PARSE_MODULES, *_STEP_MODULES)}

@@ -19,7 +19,6 @@ import msgspec
 
 from airflow_zen.errors import StepInterrupted, log_errors
 from airflow_zen.steps.outputs import CHECKS_SUFFIX
-from airflow_zen.steps.resources import ResourceMeter
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -29,10 +28,17 @@ if TYPE_CHECKING:
     from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.stack import SavedArtifact, Stack
     from airflow_zen.steps.arguments import Arguments
+    from airflow_zen.steps.resources import ResourceMeter
     from airflow_zen.steps.run import RunHooks
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
+
+
+def _new_meter() -> ResourceMeter:
+    from airflow_zen.steps.resources import ResourceMeter
+
+    return ResourceMeter()
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -54,7 +60,7 @@ class Execution(msgspec.Struct, frozen=True):
     scratch: Path
     is_brief: bool = False
     find_key: Callable[[], str] = str
-    meter: ResourceMeter = msgspec.field(default_factory=ResourceMeter)
+    meter: ResourceMeter = msgspec.field(default_factory=_new_meter)
 
     def opened(self) -> OpenedRun:
         """Wait for the lineage run, and call the hooks; once per execution."""
