@@ -45,9 +45,7 @@ class TrainingOperator:
         name = job["metadata"]["name"]
         pods = self.core.list_namespaced_pod("default", label_selector=f"job={name}").items
         if not pods:
-            self.created.append(job)
-            for pod in _train_pods(job) if place == TRAIN_JOBS else _pytorch_pods(job):
-                self.core.create_namespaced_pod("default", pod)
+            self._make_pods(place, job)
             return
         phases = [pod.status.phase for pod in pods]
         if "Failed" in phases:
@@ -57,6 +55,14 @@ class TrainingOperator:
                     self.core.delete_namespaced_pod(pod.metadata.name, "default", grace_period_seconds=2)
         elif set(phases) == {"Succeeded"}:
             self._set_status(place, name, "Complete" if place == TRAIN_JOBS else "Succeeded", "all pods have ended")
+
+    def _make_pods(self, place, job):
+        # The job may have been deleted since it was listed, and with it the pods that it had.
+        if job["metadata"]["uid"] in [each["metadata"]["uid"] for each in self.created]:
+            return
+        self.created.append(job)
+        for pod in _train_pods(job) if place == TRAIN_JOBS else _pytorch_pods(job):
+            self.core.create_namespaced_pod("default", pod)
 
     def _set_status(self, place, name, kind, message):
         condition = {"type": kind, "status": "True", "reason": f"Job{kind}", "message": message}
