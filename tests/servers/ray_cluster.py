@@ -61,6 +61,8 @@ _ENVIRONMENT = {
     "RAY_raylet_start_wait_time_s": "600",
     "RAY_agent_register_timeout_ms": "600000",
     "RAY_worker_register_timeout_seconds": "600",
+    # By default Ray leaves the processors to others.
+    "RAY_worker_niceness": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 
