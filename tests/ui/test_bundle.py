@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_zen.ui import mount
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATIC = REPOSITORY / "airflow_zen/ui/static"
 
@@ -39,3 +41,10 @@ def test_the_bundle_names_no_other_host():
     hosts = set(re.findall(r"https?://([\w.-]*)", (STATIC / "main.js").read_text(encoding="utf-8")))
     # The empty one is a name that is put together.
     assert hosts <= {"www.w3.org", "reactflow.dev", ""}
+
+
+def test_the_bundle_has_each_page():
+    """The bundle defines the global variable in which Airflow looks for each page."""
+    registered = re.search(r"Object\.assign\(globalThis,\{(.*?)\}\)", (STATIC / "main.js").read_text(encoding="utf-8"))
+    names = {name.strip('"') for name in re.findall(r'("[^"]+"|\w+):', registered[1])}
+    assert names >= {page["name"] for page in mount.react_apps()}

@@ -18,7 +18,7 @@ interface PageProps {
   readonly dagId: string;
   readonly runId: string;
   readonly taskId: string;
-  readonly mapIndex?: string | number;
+  readonly mapIndex?: string;
 }
 
 /** Return the component as a plain function, the only kind that Airflow takes. */

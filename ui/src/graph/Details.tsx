@@ -3,7 +3,7 @@ import { Box, Button, Heading, Stack, Text } from "@chakra-ui/react";
 import { Link } from "react-router-dom";
 
 import type { GraphEdge, GraphNode } from "../shared/answers";
-import { cataloguePage, External, mappedPage, taskPage } from "../shared/links";
+import { External, mappedPage, taskPage } from "../shared/links";
 import { States } from "../shared/State";
 
 interface Props {
@@ -46,11 +46,9 @@ const Neighbors = ({
   );
 
 const PageLink = ({ node, dagId, runId }: Pick<Props, "node" | "dagId" | "runId">) => {
-  if (node.kind !== "step") {
-    return node.name === "" || node.count > 1 ? null : <Link to={cataloguePage(node.name)}>Open in the catalogue</Link>;
-  }
+  if (node.kind !== "step" || node.task_id === "") return null;
+  // A graph over several DAGs says of each step whose it is.
   const [dag, run] = [node.facts["dag"] ?? dagId, node.facts["run"] ?? runId];
-  if (node.task_id === "" || run === "") return null;
   return node.count > 1 ? (
     <Link to={mappedPage(dag, run, node.task_id)}>Open all instances</Link>
   ) : (

@@ -63,7 +63,6 @@ const lineOf = (edge: GraphEdge, near: ReadonlySet<string> | undefined): Edge =>
       opacity: near === undefined || isNear ? 1 : 0.25,
       ...(edge.kind === "order" ? { strokeDasharray: "5 4" } : {}),
     },
-    ...(isNear && edge.label !== "" ? { label: edge.label } : {}),
   };
 };
 

@@ -48,7 +48,7 @@ export const StepCard = (props: NodeProps<CardNode>) => {
 
 /** The server's detail begins with the state, which has a mark of its own here. */
 const detailWithoutState = ({ detail, count }: GraphNode) =>
-  count > 1 ? detail : detail.replace(/^[^·]*·\s*/, "");
+  count > 1 ? detail : detail.replace(/^[^·]*(·\s*|$)/, "");
 
 export const ArtifactCard = (props: NodeProps<CardNode>) => {
   const { node } = props.data;

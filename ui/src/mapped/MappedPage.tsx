@@ -7,9 +7,10 @@ import type { MappedPage as Mapped, MappedRow } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
 import { Chart } from "../shared/Chart";
 import { formatNumber, formatSeconds } from "../shared/format";
-import { taskPage } from "../shared/links";
+import { runPage, taskPage } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { State, States } from "../shared/State";
+import { useQuery } from "../shared/useQuery";
 import { Value } from "../shared/Value";
 
 const POLL_MILLISECONDS = 3000;
@@ -110,7 +111,6 @@ const InstancesChart = ({ mapped, value, onValue }: { readonly mapped: Mapped; r
           const point = points[index];
           if (point !== undefined) void navigate(taskPage(dag_id, run_id, task_id, point.map_index));
         }}
-        points
         series={{ name, values, ...(value === "" ? { format: formatSeconds } : {}) }}
         x={points.map(({ map_index }) => map_index)}
         xName="index"
@@ -119,18 +119,14 @@ const InstancesChart = ({ mapped, value, onValue }: { readonly mapped: Mapped; r
   );
 };
 
-export const MappedPage = ({ dagId, runId, taskId, unmapped }: {
-  readonly dagId: string;
-  readonly runId?: string;
-  readonly taskId: string;
-  /** What to show for a task that is not mapped. */
-  readonly unmapped?: ReactNode;
-}) => {
+export const MappedPage = ({ dagId, taskId }: { readonly dagId: string; readonly taskId: string }) => {
+  const [query] = useQuery();
+  const runId = query("run_id");
   const [sort, setSort] = useState<Sort>({ by: "map_index", descending: false });
   const [offset, setOffset] = useState(0);
   const [value, setValue] = useState("");
   const path =
-    runId === undefined
+    runId === ""
       ? null
       : route(["dags", dagId, "mapped"], {
           run_id: runId,
@@ -142,17 +138,20 @@ export const MappedPage = ({ dagId, runId, taskId, unmapped }: {
           value: value === "" ? undefined : value,
         });
   const answer = useLast(useApi<Mapped>(path, ({ live }) => (live ? POLL_MILLISECONDS : undefined)));
-  if (path === null) return <Empty title="No DAG run is chosen">Choose a DAG run, and then this task in it.</Empty>;
+  if (path === null) return <Empty title="No DAG run is chosen">The Lineage tab of a DAG run leads to the instances of its mapped steps.</Empty>;
   return (
     <Show answer={answer} what="the mapped task">
       {(mapped) =>
         mapped.total === 0 ? (
-          (unmapped ?? <Empty title="This task has no recorded instances">It is not a mapped ML step, or none of its instances has ended.</Empty>)
+          <Empty title="This task has no recorded instances">It is not a mapped ML step, or none of its instances has ended.</Empty>
         ) : (
           <Stack gap={4}>
-            <HStack gap={3}>
+            <HStack gap={3} wrap="wrap">
               <Text fontWeight="semibold">{formatNumber(mapped.total)} instances</Text>
               <States state="" states={mapped.states} />
+              <span>
+                in <Link to={runPage(dagId, runId)}>{runId}</Link>
+              </span>
             </HStack>
             <InstancesChart mapped={mapped} onValue={setValue} value={value} />
             <div aria-label={`Instances of ${taskId}`} className="zen-scroll" role="region" tabIndex={0}>

@@ -59,7 +59,7 @@ const Summary = ({ run }: { readonly run: Run }) => {
       <Text>{formatNumber(reused)} reused</Text>
       <Text>{formatNumber(computed)} computed</Text>
       {failed > 0 ? <Text color="error.fg">{formatNumber(failed)} failed</Text> : null}
-      <Text>{formatSeconds(seconds_computed)} of work</Text>
+      {seconds_computed > 0 ? <Text>{formatSeconds(seconds_computed)} of work</Text> : null}
       {seconds_saved > 0 ? <Text color="success.fg">{formatSeconds(seconds_saved)} saved</Text> : null}
       {run.live ? (
         <Badge aria-live="polite" colorPalette="running">

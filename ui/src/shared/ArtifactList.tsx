@@ -1,16 +1,20 @@
 import { Badge } from "@chakra-ui/react";
-import { Link } from "react-router-dom";
 
 import type { ArtifactFacts } from "./answers";
 import { formatBytes } from "./format";
-import { cataloguePage } from "./links";
+import { RunLink } from "./links";
+
+const ArtifactName = ({ artifact, dagId }: { readonly artifact: ArtifactFacts; readonly dagId: string }) => {
+  const name = artifact.name.replace(`${dagId}/`, "") || artifact.argument;
+  return artifact.producer === null ? <>{name}</> : <RunLink run={artifact.producer}>{name}</RunLink>;
+};
 
 /** Name artifacts in a table's cell: the argument or output, and what it is. */
 export const ArtifactList = ({ artifacts, dagId }: { readonly artifacts: readonly ArtifactFacts[]; readonly dagId: string }) => (
   <ul>
     {artifacts.map((artifact) => (
       <li key={artifact.argument}>
-        <Link to={cataloguePage(artifact.name, artifact.version)}>{artifact.name.replace(`${dagId}/`, "") || artifact.argument}</Link>{" "}
+        <ArtifactName artifact={artifact} dagId={dagId} />{" "}
         <span className="zen-muted">
           {artifact.shape || artifact.type} · {formatBytes(artifact.size)}
         </span>{" "}

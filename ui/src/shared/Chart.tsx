@@ -14,21 +14,21 @@ export interface Series {
 interface Props {
   /** What the chart shows, for those who do not see it. */
   readonly label: string;
+  /** Seconds since the epoch, or whole numbers such as map indexes; in ascending order. */
   readonly x: readonly number[];
-  /** Whether x are seconds since the epoch; else they are numbers such as map indexes. */
   readonly isTime: boolean;
   readonly xName: string;
   readonly series: Series;
-  readonly points?: boolean;
   readonly onChoose?: (index: number) => void;
 }
 
 const HEIGHT = 180;
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
 /** Return a colour of the page as the canvas takes it. */
 const color = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(`--chakra-colors-${name}`).trim();
 
-const options = ({ isTime, xName, series, points }: Props, width: number): uPlot.Options => {
+const options = ({ isTime, xName, series }: Props, width: number): uPlot.Options => {
   const format = series.format ?? ((value: number) => formatNumber(value));
   const axis = { stroke: color("fg-muted"), grid: { stroke: color("border"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   return {
@@ -36,16 +36,15 @@ const options = ({ isTime, xName, series, points }: Props, width: number): uPlot
     height: HEIGHT,
     scales: { x: { time: isTime } },
     legend: { live: true },
-    axes: [axis, { ...axis, size: 76, values: (_, ticks) => ticks.map(format) }],
+    axes: [isTime ? axis : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => ticks.map(format) }],
     series: [
       { label: xName, value: (_, value) => (value === null ? "" : isTime ? formatTime(value) : formatNumber(value)) },
       {
         label: series.name,
-        stroke: color("brand-solid"),
-        width: 1.5,
-        points: { show: true, size: 6, fill: color("brand-solid") },
+        stroke: color("fg-info"),
+        points: { show: true, size: 6, fill: color("fg-info") },
         value: (_, value) => (value === null ? "" : format(value)),
-        ...(points ? { paths: () => null } : {}),
+        ...(isTime ? { width: 1.5 } : { paths: () => null }),
       },
     ],
   };

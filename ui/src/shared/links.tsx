@@ -11,23 +11,34 @@ export const runPage = (dagId: string, runId: string) => `/dags/${quoted([dagId]
 export const taskPage = (dagId: string, runId: string, taskId: string, mapIndex = -1) =>
   `/dags/${quoted([dagId])}/runs/${quoted([runId])}/tasks/${quoted([taskId])}/${mapIndex < 0 ? "" : `mapped/${mapIndex}/`}plugin/zen-step`;
 
-/** The overview of a mapped task's instances in one DAG run. */
+/** The instances of a mapped task in one DAG run: Airflow has tabs for a task, and none for a mapped one in a run. */
 export const mappedPage = (dagId: string, runId: string, taskId: string) =>
-  `/dags/${quoted([dagId])}/runs/${quoted([runId])}/tasks/${quoted([taskId])}/plugin/zen-task`;
+  `/dags/${quoted([dagId])}/tasks/${quoted([taskId])}/plugin/zen-task?${new URLSearchParams({ run_id: runId })}`;
 
 export const dagPage = (dagId: string) => `/dags/${quoted([dagId])}/plugin/zen-dag`;
 
 export const cataloguePage = (name: string, version = "") =>
   `/plugin/zen-artifacts?${new URLSearchParams({ name, ...(version === "" ? {} : { version }) })}`;
 
-/** A link to the page of a task instance. */
-export const RunLink = ({ run, dagId, children }: { readonly run: RunKey; readonly dagId?: string; readonly children?: ReactNode }) => (
+/** A link to the page of a task instance, without the names of the DAG and the run that the reader is in. */
+export const RunLink = ({
+  run,
+  dagId,
+  runId,
+  children,
+}: {
+  readonly run: RunKey;
+  readonly dagId?: string;
+  readonly runId?: string;
+  readonly children?: ReactNode;
+}) => (
   <Link to={taskPage(run.dag_id, run.run_id, run.task_id, run.map_index)}>
     {children ?? (
       <>
         {run.dag_id === dagId ? "" : `${run.dag_id} / `}
         {run.task_id}
-        {run.map_index < 0 ? "" : `[${run.map_index}]`} <span className="zen-muted">in {run.run_id}</span>
+        {run.map_index < 0 ? "" : `[${run.map_index}]`}
+        {run.dag_id === dagId && run.run_id === runId ? null : <span className="zen-muted"> in {run.run_id}</span>}
       </>
     )}
   </Link>

@@ -1,13 +1,12 @@
 // An input or output of a step: a line of facts, and the artifact in full once it is opened.
 import { Badge, HStack, Text } from "@chakra-ui/react";
 import { useState } from "react";
-import { Link } from "react-router-dom";
 
 import type { ArtifactFacts, ArtifactPage, RunKey } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { ArtifactView } from "../shared/ArtifactView";
 import { formatBytes } from "../shared/format";
-import { cataloguePage, RunLink } from "../shared/links";
+import { RunLink } from "../shared/links";
 import { Show } from "../shared/states";
 
 interface Props {
@@ -42,10 +41,10 @@ export const ArtifactPanel = ({ artifact, side, stepKey, isOpen }: Props) => {
       </summary>
       <div className="zen-panel-body">
         <HStack gap={4} mb={3} wrap="wrap">
-          {artifact.name === "" ? null : <Link to={cataloguePage(artifact.name, artifact.version)}>{artifact.name}</Link>}
+          {artifact.name === "" ? null : <span className="zen-mono">{artifact.name}</span>}
           {artifact.producer === null || side === "outputs" ? null : (
             <span>
-              made by <RunLink dagId={stepKey.dag_id} run={artifact.producer} />
+              made by <RunLink dagId={stepKey.dag_id} run={artifact.producer} runId={stepKey.run_id} />
             </span>
           )}
         </HStack>

@@ -9,6 +9,13 @@ const kindOf = (line: string) => {
   return line.startsWith("+") ? "zen-diff-added" : line.startsWith("-") ? "zen-diff-removed" : "";
 };
 
+const DIGEST = /^[0-9a-f]{64}$/;
+
+/** A digest is recognised by its beginning. */
+const Side = ({ text }: { readonly text: string }) => (
+  <span title={text}>{text === "" ? "absent" : DIGEST.test(text) ? `${text.slice(0, 12)}…` : text}</span>
+);
+
 const Change = ({ change }: { readonly change: KeyChange }) => (
   <Box>
     <Heading as="h4" size="xs">
@@ -25,20 +32,32 @@ const Change = ({ change }: { readonly change: KeyChange }) => (
       </pre>
     ) : (
       <div className="zen-mono zen-text">
-        <del className="zen-diff-removed">{change.before || "absent"}</del> → <ins className="zen-diff-added">{change.after || "absent"}</ins>
+        <del className="zen-diff-removed"><Side text={change.before} /></del> → <ins className="zen-diff-added"><Side text={change.after} /></ins>
       </div>
     )}
   </Box>
 );
 
-export const KeyDiffView = ({ diff }: { readonly diff: KeyDiff }) => (
+const Changes = ({ changes }: { readonly changes: readonly KeyChange[] }) => (
   <Stack gap={3}>
-    <Text>
-      Compared with {diff.compared_with === null ? diff.compared_text : <RunLink run={diff.compared_with} />}
-      {diff.changes.length === 0 ? ": no ingredient of the key differs." : ":"}
-    </Text>
-    {diff.changes.map((change) => (
+    {changes.map((change) => (
       <Change change={change} key={change.label} />
     ))}
   </Stack>
 );
+
+export const KeyDiffView = ({ diff: { compared_with, compared_text, changes } }: { readonly diff: KeyDiff }) =>
+  compared_with === null && compared_text === "" ? (
+    <details>
+      <summary>What the cache key is made of</summary>
+      <Changes changes={changes} />
+    </details>
+  ) : (
+    <Stack gap={3}>
+      <Text>
+        Compared with {compared_with === null ? compared_text : <RunLink run={compared_with} />}
+        {changes.length === 0 ? ": no ingredient of the key differs." : ":"}
+      </Text>
+      <Changes changes={changes} />
+    </Stack>
+  );

@@ -2,7 +2,6 @@
 import { Badge, Box, HStack, Stack, Text } from "@chakra-ui/react";
 import { Link } from "react-router-dom";
 
-import { MappedPage } from "../mapped/MappedPage";
 import type { ArtifactFacts, RunKey, StepPage } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { Facts } from "../shared/Facts";
@@ -65,7 +64,7 @@ const Why = ({ step }: { readonly step: StepPage }) => (
         facts={[
           ["Cache", step.cache],
           ["Reason", step.why],
-          ["Made by", step.origin === null ? "" : <RunLink key="origin" run={step.origin} />],
+          ["Made by", step.origin === null ? "" : <RunLink dagId={step.key.dag_id} key="origin" run={step.origin} />],
           ["Started", step.started === null ? "" : formatTime(step.started)],
           ["Ended", step.ended === null ? "" : formatTime(step.ended)],
           ["Owner", step.owner],
@@ -119,13 +118,13 @@ const Resources = ({ resources }: { readonly resources: StepPage["resources"] })
     </Section>
   );
 
-const Runs = ({ title, runs, dagId }: { readonly title: string; readonly runs: readonly RunKey[]; readonly dagId: string }) =>
+const Runs = ({ title, runs, reader }: { readonly title: string; readonly runs: readonly RunKey[]; readonly reader: RunKey }) =>
   runs.length === 0 ? null : (
     <Section title={title}>
       <ul>
         {runs.map((run) => (
           <li key={`${run.dag_id}/${run.run_id}/${run.task_id}/${run.map_index}`}>
-            <RunLink dagId={dagId} run={run} />
+            <RunLink dagId={reader.dag_id} run={run} runId={reader.run_id} />
           </li>
         ))}
       </ul>
@@ -150,8 +149,8 @@ const Step = ({ step }: { readonly step: StepPage }) => (
             <Values key={subject} title={`Metadata ${subject.replace(":", " ")}`.trim()} values={values} />
           ))}
           <Resources resources={step.resources} />
-          <Runs dagId={step.key.dag_id} runs={step.producers} title="Made from" />
-          <Runs dagId={step.key.dag_id} runs={step.consumers} title="Read by" />
+          <Runs reader={step.key} runs={step.producers} title="Made from" />
+          <Runs reader={step.key} runs={step.consumers} title="Read by" />
           {step.source === "" ? null : (
             <Section title="Source">
               <details>
@@ -176,29 +175,21 @@ interface Props {
   readonly dagId: string;
   readonly runId: string;
   readonly taskId: string;
-  readonly mapIndex?: string | number;
+  readonly mapIndex?: string;
 }
 
 export const TaskPage = ({ dagId, runId, taskId, mapIndex }: Props) => {
   const [query] = useQuery();
-  const index = Number(mapIndex ?? -1);
   const path = route(["dags", dagId, "step"], {
     run_id: runId,
     task_id: taskId,
-    map_index: index,
+    map_index: mapIndex ?? -1,
     try_number: query("try") || undefined,
   });
   const answer = useApi<StepPage>(path, ({ live }) => (live ? POLL_MILLISECONDS : undefined));
   return (
     <Show answer={answer} what="the step">
-      {(step) =>
-        step.recorded || index >= 0 ? (
-          <Step step={step} />
-        ) : (
-          // Airflow shows a mapped task as a whole, and one that is not mapped, in the same tab.
-          <MappedPage dagId={dagId} runId={runId} taskId={taskId} unmapped={<Step step={step} />} />
-        )
-      }
+      {(step) => <Step step={step} />}
     </Show>
   );
 };
