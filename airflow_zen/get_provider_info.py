@@ -100,6 +100,11 @@ _OPTIONS = {
         "Show the outputs of steps in MLflow: small pages and pictures of each artifact, made after the result is "
         "stored. Artifact(previews=…) of an output takes precedence.",
     ),
+    "plan_page": _flag(
+        "True",
+        "Make plans for the pages in Airflow: `airflow zen plan`, which runs the code of a DAG file, in a process on the "
+        "host of the API server.",
+    ),
     "runtime": _text(
         "Virtualenv(['pandas<3', 'scikit-learn'])",
         "Where the functions of steps run that do not choose a runtime themselves, written as in Python; see "

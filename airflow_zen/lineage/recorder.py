@@ -36,16 +36,15 @@ _RESERVED = ("zen.", "mlflow.")
 class OpenedRun(msgspec.Struct, frozen=True):
     """A run that was opened in the lineage server; empty where none was.
 
-    url: its page. artifacts_url: the part of the page with its files. versions_url: the runs or model versions that the
-    same task made. environment: the variables with which user code logs into it; they contain credentials, and are
-    therefore left out of the repr. artifact_uri: the address of its files.
+    url: its page. versions_url: the runs or model versions that the same task made. environment: the variables with
+    which user code logs into it; they contain credentials, and are therefore left out of the repr. artifact_uri: the
+    address of its files.
     """
 
     run_id: str = ""
     url: str = ""
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     artifact_uri: str = ""
-    artifacts_url: str = ""
     versions_url: str = ""
 
     def __repr__(self) -> str:

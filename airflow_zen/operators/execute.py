@@ -19,7 +19,7 @@ from airflow_zen.models.model import as_model
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.code_version import code_version
-from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
+from airflow_zen.operators.links import MlflowRunLink, ProducedByLink, VersionsLink, add_links, page_link
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
     is_stack_overridden,
@@ -243,7 +243,7 @@ class _TaskRunHooks(RunHooks):
         self.context = context
         self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
-        add_links(operator, {})
+        add_links(operator, page_link(self.ti))
 
     def become_part(self, step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> None:
         """Run as one of several steps of a task, which does not end before they have all ended.
@@ -293,7 +293,7 @@ class _TaskRunHooks(RunHooks):
         The other buttons, and all of a brief run, appear when the task has ended: Airflow pushes them then.
         """
         if opened.url:
-            add_links(self.operator, {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url})
+            add_links(self.operator, {VersionsLink.name: opened.versions_url})
             self.operator.log.info("MLflow run: %s", opened.url)
             if not (is_brief or self.is_part):
                 with log_errors("The task's page has no link to its MLflow run yet"):

@@ -31,7 +31,7 @@ class MlflowRunLink(StepLink):
 
 
 class ArtifactsLink(StepLink):
-    """The link to the files of that run, which open at the previews of the outputs."""
+    """The link to the step's page in Airflow: what it read and made, and why it ran."""
 
     name = "Artifacts"
 
@@ -49,6 +49,12 @@ class ProducedByLink(StepLink):
 
 
 STEP_LINKS: tuple[StepLink, ...] = (MlflowRunLink(), ArtifactsLink(), VersionsLink(), ProducedByLink())
+
+
+def page_link(ti: Any) -> Mapping[str, str]:
+    """Return the link to a task instance's page in Airflow, beside its log; empty where Airflow's address is not known."""
+    page = str(getattr(ti, "log_url", "") or "").partition("?")[0]
+    return {ArtifactsLink.name: f"{page}/plugin/zen-step"} if page else {}
 
 
 def add_links(operator: MLStepOperator, addresses: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -15,18 +15,15 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, ZenError
-from airflow_zen.ui import content
+from airflow_zen.ui import catalogue_routes, content, dag_routes
 from airflow_zen.ui.access import ContentOfDag, Name, OptionalName, RequestAccess, RunsOfDag, not_found
 from airflow_zen.ui.facts import output_facts
 from airflow_zen.ui.mapped_page import mapped_page
 from airflow_zen.ui.mount import URL_PREFIX
 from airflow_zen.ui.responses import ArtifactPage, MappedPage, RunKey, RunPage, StepPage
 from airflow_zen.ui.run_page import RunSnapshot, run_page
-from airflow_zen.ui.stacks import OpenedStack, StackList
+from airflow_zen.ui.stacks import stacks
 from airflow_zen.ui.step_page import find_ref, input_facts, step_page
-
-if TYPE_CHECKING:
-    from airflow_zen.artifacts.ref import ArtifactRef
 
 log = logging.getLogger("airflow_zen.ui")
 
@@ -44,8 +41,6 @@ _HEADERS = {
 
 # The address of the bundle names its version.
 _STATIC_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
-
-stacks = StackList()
 
 
 class AsciiJsonResponse(JSONResponse):
@@ -184,23 +179,15 @@ def read_artifact(found: FoundArtifact) -> ArtifactPage:
 @app.get("/api/dags/{dag_id}/preview", response_class=Response)
 def read_preview(found: FoundArtifact, file: Name) -> Response:
     """Return a stored preview, as a document without an origin."""
-    return _answer_preview(found.opened, found.ref, file)
+    return content.answer_preview(found.opened.stack, found.ref, file)
 
 
 @app.get("/api/dags/{dag_id}/download", response_class=Response)
 def download(found: FoundArtifact, file: OptionalName = "") -> Response:
     """Return the files of an artifact as an attachment."""
-    response = content.download(found.opened.stack, found.ref, file)
-    if response is None:
-        raise not_found()
-    return response
+    return content.answer_download(found.opened.stack, found.ref, file)
 
 
-def _answer_preview(opened: OpenedStack, ref: ArtifactRef, file: str) -> Response:
-    preview = content.read_preview(opened.stack, ref, file)
-    if preview is None:
-        raise not_found()
-    return Response(preview[0], media_type=preview[1], headers=content.PREVIEW_HEADERS)
-
-
+app.include_router(dag_routes.router)
+app.include_router(catalogue_routes.router)
 app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static", check_dir=False))

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import HTTPException
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.markup import format_bytes
 from airflow_zen.materializers.previews.html import PREVIEW_HTML
+from airflow_zen.ui.access import not_found
 from airflow_zen.ui.facts import bounded, shorten
 from airflow_zen.ui.responses import ArtifactPage, Column, FileFacts, PreviewFile
 
@@ -80,7 +81,26 @@ def rows_of(manifest: Manifest) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def read_preview(stack: Stack, ref: ArtifactRef, file: str) -> tuple[bytes, str] | None:
+def answer_preview(stack: Stack, ref: ArtifactRef, file: str) -> Response:
+    """Return a preview as a document without an origin. Raises `HTTPException` where there is none of this name."""
+    preview = _read_preview(stack, ref, file)
+    if preview is None:
+        raise not_found()
+    return Response(preview[0], media_type=preview[1], headers=PREVIEW_HEADERS)
+
+
+def answer_download(stack: Stack, ref: ArtifactRef, file: str) -> StreamingResponse:
+    """Return an artifact's verified files as an attachment: one of them, the only one, or all as a ZIP.
+
+    Raises `HTTPException` for a file that it does not have, and for more than 2 GB.
+    """
+    response = _download(stack, ref, file)
+    if response is None:
+        raise not_found()
+    return response
+
+
+def _read_preview(stack: Stack, ref: ArtifactRef, file: str) -> tuple[bytes, str] | None:
     """Return a stored preview or a report of an artifact, and its media type; None where it has none of this name."""
     content = PreviewStore(stack.store.transport).get(ref.digest).get(file)
     if content is None and any(each.path == file for each in _report_files(stack.store.manifest(ref))):
@@ -89,11 +109,8 @@ def read_preview(stack: Stack, ref: ArtifactRef, file: str) -> tuple[bytes, str]
     return None if content is None else (content, _TYPES.get(_suffix(file), _TEXT))
 
 
-def download(stack: Stack, ref: ArtifactRef, file: str) -> StreamingResponse | None:
-    """Return an artifact's verified files as an attachment: one of them, the only one, or all as a ZIP.
-
-    None where the artifact has no file of this path.
-    """
+def _download(stack: Stack, ref: ArtifactRef, file: str) -> StreamingResponse | None:
+    """Return the attachment; None where the artifact has no file of this path."""
     if ref.size > _MAX_DOWNLOAD:
         raise HTTPException(
             413, f"The files have {format_bytes(ref.size)}. Fetch them with `airflow zen artifacts get`."

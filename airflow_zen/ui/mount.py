@@ -45,5 +45,7 @@ def react_apps() -> list[dict[str, Any]]:
         {"name": "Lineage", "destination": "dag_run", "url_route": "zen-run"},
         {"name": "Artifacts", "destination": "task_instance", "url_route": "zen-step"},
         {"name": "Mapped steps", "destination": "task", "url_route": "zen-task"},
+        {"name": "Artifact history", "destination": "dag", "url_route": "zen-dag"},
+        {"name": "Artifact catalogue", "destination": "nav", "url_route": "zen-artifacts", "category": "browse"},
     )
     return [{"bundle_url": bundle_url, **page} for page in pages]

@@ -127,3 +127,7 @@ def _decode_record(text: bytes) -> StepRun | None:
         return StepRun.from_json(parse_document(text))
     except (ArtifactNotFound, *UNREADABLE):
         return None
+
+
+# One list for all requests of this process, so that stores stay open.
+stacks = StackList()

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import ml_step
-from airflow_zen.operators.links import STEP_LINKS
+from airflow_zen.operators.links import STEP_LINKS, page_link
 from tests.airflow_version import DagSerialization
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline, total
@@ -32,13 +32,13 @@ def mlflow(server, root, monkeypatch):
 
 
 @pytest.mark.server
-def test_a_step_links_to_its_run_its_previews_and_its_versions(mlflow):
-    """A computed step has links to its run in MLflow, to its previews and to its versions; none to another run."""
+def test_a_step_links_to_its_run_its_page_and_its_versions(mlflow):
+    """A computed step has links to its run in MLflow, to its page in Airflow and to its versions; none to another run."""
     run = run_dag(pipeline(lambda: total([frame(3)]), dag_id="links_computed"))
     found = links(run, "frame")
     assert set(found) == {"MLflow run", "Artifacts", "Versions"}
     page = found["MLflow run"].partition("?")[0]
-    assert found["Artifacts"].startswith(f"{page}/artifacts/previews?")
+    assert found["Artifacts"].endswith("/dags/links_computed/runs/manual__1/tasks/frame/plugin/zen-step")
     run_id = page.rpartition("/")[2]
     assert [file.path for file in MlflowClient(mlflow).list_artifacts(run_id, "previews/output")]
     assert 'tags."zen.task_id" = "frame"' in unquote(found["Versions"])
@@ -78,13 +78,26 @@ def test_the_versions_of_a_model(mlflow):
 
 
 def test_links_without_mlflow(root):
-    """Without MLflow a step has no links, and sends Airflow no empty ones; a hit links to the producer's log."""
+    """Without MLflow a step links to its page, and sends Airflow no empty links; a hit links to the producer's log."""
     for run_id in ("r1", "r2"):
         run = run_dag(pipeline(lambda: frame(3)), run_id=run_id)
         sent = [getattr(message, "key", "") for message in run.supervisor.sent_messages]
-        assert not set(KEYS.values()) - {KEYS["Produced by"]} & set(sent)
+        assert not {KEYS["MLflow run"], KEYS["Versions"]} & set(sent)
+        assert links(run, "frame")["Artifacts"].endswith(f"/dags/d/runs/{run_id}/tasks/frame/plugin/zen-step")
     produced_by = links(run, "frame")["Produced by"]
     assert "/dags/d/runs/r1/tasks/frame" in produced_by
+
+
+def test_the_page_of_a_mapped_step_under_a_path():
+    """The page of a mapped instance is beside its log, under the path of Airflow's own address."""
+
+    class Instance:
+        log_url = "https://company.example/af/dags/d/runs/r/tasks/t/mapped/3?try_number=2"
+
+    assert page_link(Instance()) == {
+        "Artifacts": "https://company.example/af/dags/d/runs/r/tasks/t/mapped/3/plugin/zen-step"
+    }
+    assert page_link(object()) == {}
 
 
 def test_links_are_known_before_a_step_runs():

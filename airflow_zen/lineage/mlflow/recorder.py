@@ -208,7 +208,6 @@ class MlflowRecorder(LineageRecorder):
         server = self.rest.server
         return {
             "url": server.run_url(experiment_id, run_id),
-            "artifacts_url": server.run_url(experiment_id, run_id, "/artifacts/previews"),
             "versions_url": PageUrls(experiment_id, server.ui).versions_url(run),
         }
 

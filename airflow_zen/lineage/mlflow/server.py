@@ -98,9 +98,6 @@ class TrackingServer:
             del variables[_VARIABLES["ca_bundle"]]
         return {name: value for name, value in variables.items() if value}
 
-    def run_url(self, experiment_id: str, run_id: str, tab: str = "") -> str:
-        """Return the page of a run, in the classic view: MLflow's default is its view for agents.
-
-        tab: a part of the page, such as `/artifacts`.
-        """
-        return f"{self.ui}/#/experiments/{experiment_id}/runs/{run_id}{tab}?workflowType=machine_learning"
+    def run_url(self, experiment_id: str, run_id: str) -> str:
+        """Return the page of a run, in the classic view: MLflow's default is its view for agents."""
+        return f"{self.ui}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

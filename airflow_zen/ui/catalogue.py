@@ -1,0 +1,189 @@
+"""The catalogue: named artifacts that the user may see, their versions, lineage over DAGs, and their storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_zen.artifacts.diff import diff_manifests
+from airflow_zen.errors import ArtifactNotFound, LineageError
+from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
+from airflow_zen.transports.base import map_in_parallel
+from airflow_zen.ui.catalogue_responses import (
+    ArtifactComparison,
+    CataloguePage,
+    CatalogueRow,
+    LineagePage,
+    NamedArtifactPage,
+    StoragePage,
+    StorageRow,
+)
+from airflow_zen.ui.content import artifact_page
+from airflow_zen.ui.dag_page import difference
+from airflow_zen.ui.facts import artifact_facts, bounded, key_of_origin, shorten
+from airflow_zen.ui.responses import GraphEdge, GraphNode
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.named_artifacts import VersionTag
+    from airflow_zen.artifacts.ref import ArtifactVersion
+    from airflow_zen.lineage.found_runs import FoundArtifact, FoundRun
+    from airflow_zen.ui.access import Access
+    from airflow_zen.ui.stacks import OpenedStack
+
+_MAX_VERSIONS = 100
+_MAX_NAMES = 500
+
+
+def catalogue_page(
+    opened: OpenedStack, access: Access, search: str, tag: str, offset: int, limit: int
+) -> CataloguePage:
+    """Return the newest version of each name that contains `search`, or all versions that have a tag."""
+    names = opened.stack.names
+    found = names.tagged_versions(tag) if tag else names.newest_versions()
+    visible = [each for each in found if search.lower() in each.name.lower() and access.may_read_origin(each.origin)]
+    marks = names.list_tags()
+    known = {each.name for each in visible}
+    return CataloguePage(
+        total=len(visible),
+        artifacts=[_row(each, marks, access) for each in visible[offset : offset + limit]],
+        tags=sorted({mark.tag for mark in marks if mark.name in known}),
+    )
+
+
+def find_version(opened: OpenedStack, name: str, version: str, access: Access) -> ArtifactVersion:
+    """Return a version that the user may see. Raises `ArtifactNotFound` for any other."""
+    found = opened.stack.names.get(name, version)
+    if not access.may_read_origin(found.origin):
+        raise ArtifactNotFound("This does not exist, or you may not see it.")
+    return found
+
+
+def named_artifact_page(opened: OpenedStack, version: ArtifactVersion, access: Access, route: str) -> NamedArtifactPage:
+    """Return one version in full, with the others of its name. route: where its previews and files are."""
+    marks = opened.stack.names.list_tags(name=version.name)
+    versions = opened.stack.names.versions(version.name, _MAX_VERSIONS + 1)
+    facts = artifact_facts("", version.ref, key_of_origin(version.origin, access))
+    facts = facts.model_copy(update={"version": version.version})
+    query = {"name": version.name, "version": version.version}
+    return NamedArtifactPage(
+        row=_row(version, marks, access),
+        page=artifact_page(opened.stack, facts, version.ref, route, query),
+        versions=[
+            _row(each, marks, access) for each in versions[:_MAX_VERSIONS] if access.may_read_origin(each.origin)
+        ],
+        more=len(versions) > _MAX_VERSIONS,
+    )
+
+
+def compare_versions(
+    opened: OpenedStack, before: ArtifactVersion, after: ArtifactVersion, access: Access
+) -> ArtifactComparison:
+    """Return the differences between two versions, from their manifests."""
+    found = diff_manifests(*(opened.stack.store.manifest(each.ref) for each in (before, after)))
+    marks = opened.stack.names.list_tags(name=after.name)
+    return ArtifactComparison(
+        same=found.same,
+        before=_row(before, marks, access),
+        after=_row(after, marks, access),
+        differences=[difference(change) for change in found.changes],
+    )
+
+
+def lineage_page(opened: OpenedStack, version: ArtifactVersion, access: Access) -> LineagePage:
+    """Return the step runs that a version was made by, over all DAGs, and those that read it."""
+    from airflow_zen.lineage.ancestry import find_relatives
+
+    stack, error = opened.stack, ""
+    try:
+        relatives = find_relatives(version, stack.names, stack.records, opened.mlflow)
+    except LineageError as unavailable:
+        error = f"Readers in other DAG runs are not shown: {unavailable}"
+        relatives = find_relatives(version, stack.names, stack.records, None)
+    runs = [*relatives.upstream, *relatives.downstream]
+    visible = [run for run in runs if access.may_read(run.dag_id)]
+    nodes, edges = _lineage_graph(visible)
+    return LineagePage(nodes=nodes, edges=edges, hidden=len(runs) - len(visible), error=error)
+
+
+def storage_page(opened: OpenedStack, access: Access) -> StoragePage:
+    """Return the versions and bytes of each name, the largest first; of the first names, and of their newest versions."""
+    names = opened.stack.names
+    newest = [each for each in names.newest_versions() if access.may_read_origin(each.origin)][:_MAX_NAMES]
+    found = map_in_parallel(lambda each: names.versions(each.name, _MAX_VERSIONS), newest)
+    by_name = {
+        each.name: [version for version in versions if access.may_read_origin(version.origin)]
+        for each, versions in zip(newest, found, strict=True)
+    }
+    sizes = {version.ref.digest: version.ref.size for versions in by_name.values() for version in versions}
+    rows = sorted((_storage_row(name, versions) for name, versions in by_name.items()), key=lambda row: -row.size)
+    return StoragePage(artifacts=len(sizes), size=sum(sizes.values()), rows=rows, root=opened.stack.store.root)
+
+
+def _storage_row(name: str, versions: Sequence[ArtifactVersion]) -> StorageRow:
+    sizes = {version.ref.digest: version.ref.size for version in versions}
+    dag_id = versions[0].origin.partition("/")[0] if versions else ""
+    return StorageRow(name=name, dag_id=dag_id, versions=len(versions), artifacts=len(sizes), size=sum(sizes.values()))
+
+
+def _row(version: ArtifactVersion, marks: Iterable[VersionTag], access: Access) -> CatalogueRow:
+    return CatalogueRow(
+        name=version.name,
+        version=version.version,
+        created=version.created,
+        type=version.ref.type,
+        shape=shorten(version.ref.shape, 300),
+        size=version.ref.size,
+        digest=version.ref.digest,
+        tags=sorted({mark.tag for mark in marks if (mark.name, mark.version) == (version.name, version.version)}),
+        metadata=bounded(version.metadata),
+        is_model=is_mlflow_model(version.ref),
+        producer=key_of_origin(version.origin, access),
+    )
+
+
+def _lineage_graph(runs: Sequence[FoundRun]) -> tuple[list[GraphNode], list[GraphEdge]]:
+    """Return a node for each step run and each artifact that it read or made, and the flow between them."""
+    nodes: dict[str, GraphNode] = {}
+    edges: dict[tuple[str, str], GraphEdge] = {}
+    for run in runs:
+        step = _run_node(run)
+        nodes[step.id] = step
+        for artifact in run.inputs:
+            nodes.setdefault(_artifact_id(artifact), _artifact_node(artifact))
+            edges[_artifact_id(artifact), step.id] = GraphEdge(source=_artifact_id(artifact), target=step.id)
+        for artifact in run.outputs:
+            nodes.setdefault(_artifact_id(artifact), _artifact_node(artifact))
+            edges[step.id, _artifact_id(artifact)] = GraphEdge(source=step.id, target=_artifact_id(artifact))
+    return list(nodes.values()), list(edges.values())
+
+
+def _run_node(run: FoundRun) -> GraphNode:
+    return GraphNode(
+        id=f"run:{run.dag_id}/{run.dag_run_id}/{run.name}/{run.started}",
+        kind="step",
+        label=run.name or run.task_id,
+        detail=run.dag_id,
+        state="CACHED" if run.cached else run.state,
+        facts={"dag": run.dag_id, "run": run.dag_run_id},
+        task_id=run.task_id,
+        started=run.started,
+        ended=run.ended,
+        seconds=None if run.ended is None else run.ended - run.started,
+    )
+
+
+def _artifact_node(artifact: FoundArtifact) -> GraphNode:
+    short = artifact.digest[:8]
+    return GraphNode(
+        id=_artifact_id(artifact),
+        kind="artifact",
+        label=artifact.name,
+        detail=short,
+        facts={"name": artifact.name, "digest": artifact.digest},
+        name=artifact.name,
+        digest=artifact.digest,
+    )
+
+
+def _artifact_id(artifact: FoundArtifact) -> str:
+    return f"artifact:{artifact.name}@{artifact.digest}"

@@ -1,0 +1,49 @@
+"""The routes of a DAG: its runs, the versions of its artifacts, two runs side by side, and its plan."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from airflow.configuration import conf
+from fastapi import APIRouter, Query
+
+from airflow_zen.ui.access import CodeOfDag, ContentOfDag, Name, RequestAccess, RunsOfDag, not_found
+from airflow_zen.ui.dag_page import compare_runs, list_artifacts, list_runs
+from airflow_zen.ui.dag_responses import DagArtifacts, DagRunList, PlanPage, RunComparison
+from airflow_zen.ui.plan_page import Planner
+from airflow_zen.ui.stacks import stacks
+
+router = APIRouter(prefix="/api/dags/{dag_id}")
+_planner = Planner()
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+@router.get("/runs")
+def read_runs(dag_id: RunsOfDag, limit: Limit = 30) -> DagRunList:
+    """Return the DAG runs with records, newest first."""
+    return list_runs(stacks.of_dag(dag_id), dag_id, limit)
+
+
+@router.get("/artifacts")
+def read_artifacts(dag_id: ContentOfDag, access: RequestAccess, limit: Limit = 50) -> DagArtifacts:
+    """Return the versions of the DAG's artifacts over time."""
+    return list_artifacts(stacks.of_dag(dag_id), dag_id, access, limit)
+
+
+@router.get("/compare")
+def read_comparison(dag_id: RunsOfDag, access: RequestAccess, before: Name, after: Name) -> RunComparison:
+    """Return two DAG runs side by side."""
+    found = compare_runs(stacks.of_run(dag_id, after), dag_id, before, after, access)
+    if found is None:
+        raise not_found()
+    return found
+
+
+@router.get("/plan")
+def read_plan(dag_id: CodeOfDag) -> PlanPage:
+    """Return what a run started now would reuse."""
+    if not conf.getboolean("zen", "plan_page", fallback=True):
+        error = "[zen] plan_page is off, because a plan runs the code of the DAG file. Use `airflow zen plan`."
+        return PlanPage(dag_id=dag_id, steps=[], error=error)
+    return _planner.plan(dag_id)

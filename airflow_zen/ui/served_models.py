@@ -1,0 +1,111 @@
+"""Registered models and deployments in the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_zen.errors import ZenError
+from airflow_zen.runs.step_run import StepRunId
+from airflow_zen.ui.catalogue_responses import (
+    DeploymentRow,
+    DeploymentsPage,
+    ModelRow,
+    ModelsPage,
+    ModelVersionRow,
+)
+from airflow_zen.ui.facts import run_key, shorten
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.models.registry import RegisteredModels, RegisteredVersion
+    from airflow_zen.ui.access import Access
+    from airflow_zen.ui.responses import RunKey
+    from airflow_zen.ui.stacks import OpenedStack
+
+_DEPLOYMENTS = "deployments/"
+_MAX_MODELS, _MAX_VERSIONS = 100, 20
+
+
+def models_page(opened: OpenedStack, access: Access) -> ModelsPage:
+    """Return the registered models that have a version which the user may see."""
+    if opened.mlflow is None:
+        return ModelsPage(models=[], error="MLflow is not configured.")
+    try:
+        return ModelsPage(models=[*_models(opened.mlflow, access)])
+    except ZenError as error:
+        return ModelsPage(models=[], error=str(error))
+
+
+def deployments_page(opened: OpenedStack, access: Access) -> DeploymentsPage:
+    """Return the deployments whose step the user may see; their state is asked of their targets."""
+    stack = opened.stack
+    visible = [each for each in stack.names.newest_versions(_DEPLOYMENTS) if access.may_read_origin(each.origin)]
+    found = []
+    for version in visible:
+        with stack.scratch_directory() as scratch:
+            found.append(_deployment_row(stack.load(version.ref, scratch)))
+    return DeploymentsPage(deployments=found)
+
+
+def _models(rest: MlflowRest, access: Access) -> Iterator[ModelRow]:
+    from airflow_zen.models.registry import RegisteredModels
+
+    registry = RegisteredModels(rest)
+    for model in islice(registry.models(), _MAX_MODELS):
+        versions = [*islice(registry.versions(model["name"]), _MAX_VERSIONS)]
+        visible = [each for each in versions if access.may_read_origin(_origin(each))]
+        if visible:
+            yield _model_row(registry, model, visible, rest.server.ui)
+
+
+def _model_row(
+    registry: RegisteredModels, model: Mapping[str, Any], versions: list[RegisteredVersion], ui: str
+) -> ModelRow:
+    aliases = {each["alias"]: str(each["version"]) for each in model.get("aliases", [])}
+    numbers = {each.number for each in versions}
+    url = f"{ui}/#/models/{quote(model['name'], safe='')}"
+    rows = [
+        ModelVersionRow(
+            version=version.number,
+            created=version.created,
+            aliases=sorted(alias for alias, number in aliases.items() if number == version.number),
+            metrics=metrics,
+            producer=_producer(version),
+            url=f"{url}/versions/{version.number}",
+        )
+        for version, metrics in zip(versions, registry.metrics(versions), strict=True)
+    ]
+    return ModelRow(
+        name=model["name"],
+        description=shorten(model.get("description", "")),
+        aliases={alias: number for alias, number in aliases.items() if number in numbers},
+        versions=rows,
+        url=url,
+    )
+
+
+def _origin(version: RegisteredVersion) -> str:
+    """Return what `Access.may_read_origin` takes: the DAG of the step that registered a version; empty without one."""
+    return version.tags.get("zen.dag_id", "")
+
+
+def _producer(version: RegisteredVersion) -> RunKey | None:
+    try:
+        return run_key(StepRunId.parse(version.tags.get("zen.key", "")))
+    except ValueError:
+        return None
+
+
+def _deployment_row(deployed: Any) -> DeploymentRow:
+    from airflow_zen.deployment import parse_target
+
+    target = parse_target(deployed.target)
+    try:
+        state = str(target.describe_state(deployed))
+    except ZenError as error:
+        state = f"unknown: {error}"
+    texts = {name: str(getattr(deployed, name) or "") for name in ("name", "model", "version", "owner", "since")}
+    return DeploymentRow(**texts, state=state, target=type(target).__name__, url=deployed.predict_url or "")

@@ -1,0 +1,83 @@
+import pytest
+
+import airflow_zen
+
+
+@pytest.fixture
+def name(ran):
+    """A name with two versions, the first of them tagged."""
+    dag_id = ran("r1", rates=(0.1,))
+    airflow_zen.artifact(f"{dag_id}/load.train").tag("golden")
+    ran("r2", rates=(0.1,), rows=21)
+    return f"{dag_id}/load.train"
+
+
+def test_searches_names_and_tags(name, answer):
+    """The catalogue finds names by a part of them, and versions by their tag."""
+    rows = answer("api/catalogue", search="LOAD.TRAIN")["artifacts"]
+    assert [(row["name"], row["shape"]) for row in rows] == [(name, "21 rows × 2 columns")]
+    page = answer("api/catalogue", tag="golden")
+    assert [(row["shape"], row["tags"]) for row in page["artifacts"]] == [("20 rows × 2 columns", ["golden"])]
+    assert page["tags"] == ["golden"]
+
+
+def test_shows_a_version_in_full(name, answer, get):
+    """A version has its columns, its previews, its files, and the other versions of its name."""
+    found = answer("api/catalogue/artifact", name=name, version="golden")
+    assert (found["page"]["rows"], len(found["versions"])) == (20, 2)
+    for url in (found["page"]["previews"][0]["url"], found["page"]["download_url"]):
+        assert get(url.removeprefix("zen/")).status_code == 200
+
+
+def test_compares_two_versions(name, answer):
+    """Two versions differ in the facts of their manifests."""
+    found = answer("api/catalogue/diff", name=name, before="golden", after="latest")
+    differences = {(each["subject"], each["fact"]): (each["before"], each["after"]) for each in found["differences"]}
+    assert differences["", "rows"] == (20, 21)
+    assert differences["column x", "max"] == (19, 20)
+
+
+def test_follows_lineage(name, answer):
+    """The lineage of a version has the steps that made it and that read it."""
+    found = answer("api/catalogue/lineage", name=name)
+    steps = {node["task_id"] for node in found["nodes"] if node["kind"] == "step"}
+    assert steps == {"load", "trial"}
+    assert (found["hidden"], found["error"]) == (0, "")
+
+
+def test_adds_up_storage(name, answer):
+    """Each name has its versions and bytes; equal contents count once."""
+    found = answer("api/catalogue/storage")
+    row = next(each for each in found["rows"] if each["name"] == name)
+    assert (row["versions"], row["artifacts"]) == (2, 2)
+    assert found["size"] >= row["size"] > 0
+
+
+def test_lists_neither_models_nor_deployments_without_them(name, answer):
+    """Without MLflow there is no model, and the page says why; without a deployment the list is empty."""
+    assert answer("api/catalogue/models") == {"models": [], "error": "MLflow is not configured."}
+    assert answer("api/catalogue/deployments") == {"deployments": []}
+
+
+@pytest.mark.parametrize("page", ["artifact", "preview", "download", "diff", "lineage"])
+def test_hides_versions_of_other_dags(page, name, get, answer):
+    """A version of a DAG that the user may not see is not found, and not in the lists."""
+    query = {"name": name, "file": "preview.html", "before": "golden"}
+    assert get(f"api/catalogue/{page}", reads=None, **query).status_code == 401
+    assert get(f"api/catalogue/{page}", reads="other", **query).status_code == 404
+    assert answer("api/catalogue", reads="other")["artifacts"] == []
+    assert answer("api/catalogue/storage", reads="other")["rows"] == []
+
+
+def test_keeps_what_no_dag_made_for_readers_of_every_dag(root, answer):
+    """An artifact that was saved by hand is seen by those who may read every DAG of Airflow."""
+    airflow_zen.save_artifact({"a": 1}, "by_hand/facts")
+    names = {reads: [row["name"] for row in answer("api/catalogue", reads=reads)["artifacts"]] for reads in ("*",)}
+    assert names == {"*": ["by_hand/facts"]}
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\0b", "..", "x" * 5000, "<script>"])
+def test_finds_nothing_under_hostile_names(root, name, get):
+    """A path, a control character or markup in place of a name finds nothing."""
+    assert get("api/catalogue/artifact", name=name).status_code in (404, 422)
+    assert get("api/catalogue/artifact", name="a", version=name).status_code in (404, 422)

@@ -1,0 +1,68 @@
+import json
+import sys
+
+from airflow_zen.ui.plan_page import Planner
+
+
+def test_lists_runs_with_their_totals(ran, answer):
+    """The runs of a DAG come newest first, with what they reused."""
+    dag_id = ran("r1", rates=(0.1,))
+    ran("r2", rates=(0.1,))
+    runs = answer(f"api/dags/{dag_id}/runs")["runs"]
+    assert [(run["run_id"], run["totals"]["reused"], run["totals"]["computed"]) for run in runs] == [
+        ("r2", 3, 0),
+        ("r1", 0, 3),
+    ]
+
+
+def test_shows_versions_over_time(ran, answer):
+    """Each name has its versions, oldest first, with rows, bytes, and the changes of its columns."""
+    dag_id = ran("r1", rates=(0.1,))
+    ran("r2", rates=(0.1,), rows=21, column="z")
+    series = {each["name"]: each["points"] for each in answer(f"api/dags/{dag_id}/artifacts")["series"]}
+    first, second = series[f"{dag_id}/load.train"]
+    assert (first["rows"], second["rows"], second["producer"]["run_id"]) == (20, 21, "r2")
+    assert second["changes"] == ["column 'x' was removed", "column 'z' is new (int64)"]
+
+
+def test_compares_two_runs(ran, answer, get):
+    """Two runs are side by side by step, with the parameters and outputs that differ."""
+    dag_id = ran("r1", rates=(0.1,))
+    ran("r2", rates=(0.1,), rows=21)
+    steps = {step["task_id"]: step for step in answer(f"api/dags/{dag_id}/compare", before="r1", after="r2")["steps"]}
+    found = {each["subject"]: (each["before"], each["after"]) for each in steps["load"]["differences"]}
+    assert found["parameter rows"] == (20, 21)
+    assert not steps["load"]["same_outputs"]
+    assert get(f"api/dags/{dag_id}/compare", before="r1", after="none").status_code == 404
+
+
+def test_needs_the_right_to_read_code_for_a_plan(ran, get, monkeypatch):
+    """A plan runs the DAG's code: it needs the right to read that, and `[zen] plan_page`."""
+    dag_id = ran(rates=(0.1,))
+    assert get(f"api/dags/{dag_id}/plan", reads=f"{dag_id}/CODE").status_code == 404
+    monkeypatch.setenv("AIRFLOW__ZEN__PLAN_PAGE", "False")
+    assert "[zen] plan_page is off" in get(f"api/dags/{dag_id}/plan", reads=dag_id).json()["error"]
+
+
+def test_plans_in_a_process_of_its_own(airflow_db, root, tmp_path, monkeypatch):
+    """The plan of a DAG file is made by Airflow's command, and kept, so that a second reader costs nothing."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "planned.py").write_text(
+        "from datetime import datetime\nfrom airflow.sdk import dag\nfrom airflow_zen import ml_step\n"
+        "@ml_step\ndef one() -> int:\n    return 1\n"
+        "@dag(dag_id='planned', schedule=None, start_date=datetime(2026, 1, 1))\ndef planned():\n    one()\nplanned()\n"
+    )
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
+    planner = Planner()
+    page = planner.plan("planned")
+    assert not page.error, page.error
+    assert [(step.task_id, step.plan) for step in page.steps] == [("one", "miss")]
+    assert page.summary == "0 reused (0.0 s saved), 1 computed, 0 unknown until the run"
+    assert planner.plan("planned") is page
+
+
+def test_says_why_there_is_no_plan():
+    """What the command says when it fails is on the page."""
+    failing = Planner((sys.executable, "-c", "raise SystemExit('The DAG file is not on this host.')"))
+    assert failing.plan("a").error == "The DAG file is not on this host."
+    assert json.loads(failing.plan("a").model_dump_json())["steps"] == []
