@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         save_artifact,
     )
     from airflow_zen.decorators.ml_step import ml_step
+    from airflow_zen.decorators.sweep import best, sweep
     from airflow_zen.deployment import BentoML, KServe, MLflowServing, Seldon
     from airflow_zen.deployment.base import Deployment
     from airflow_zen.errors import ZenError
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from airflow_zen.steps.checkpoint import checkpoint
     from airflow_zen.steps.outputs import Each, Output
     from airflow_zen.steps.step import Cache
+    from airflow_zen.steps.trial import report
+    from airflow_zen.sweeps.space import IntUniform, LogUniform, Uniform
     from airflow_zen.validation.base import Validator
     from airflow_zen.validation.checks import (
         AllowedValues,
@@ -89,8 +92,10 @@ __all__ = [
     "HTMLString",
     "HasType",
     "InRange",
+    "IntUniform",
     "JSONString",
     "KServe",
+    "LogUniform",
     "MLStepOperator",
     "MLflowModel",
     "MLflowServing",
@@ -112,6 +117,7 @@ __all__ = [
     "SameSchema",
     "Seldon",
     "Threshold",
+    "Uniform",
     "Unique",
     "ValidateOperator",
     "ValidationReport",
@@ -119,6 +125,7 @@ __all__ = [
     "ZenError",
     "artifact",
     "artifacts",
+    "best",
     "checkpoint",
     "deploy",
     "evaluate",
@@ -134,8 +141,10 @@ __all__ = [
     "prune",
     "register_artifact",
     "register_materializer",
+    "report",
     "save",
     "save_artifact",
+    "sweep",
     "validate",
 ]
 
@@ -148,6 +157,7 @@ _MODULES = {
             *("NamedArtifact", "artifact", "load", "prune", "register_artifact", "save", "save_artifact"),
         ],
         "decorators.ml_step": ["ml_step"],
+        "decorators.sweep": ["best", "sweep"],
         "deployment": ["BentoML", "KServe", "MLflowServing", "Seldon"],
         "deployment.base": ["Deployment"],
         "errors": ["ZenError"],
@@ -167,6 +177,8 @@ _MODULES = {
         "steps.checkpoint": ["checkpoint"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],
+        "steps.trial": ["report"],
+        "sweeps.space": ["IntUniform", "LogUniform", "Uniform"],
         "operators.deployment": ["DeployModelOperator", "ReadPredictionsOperator", "deploy", "predictions"],
         "operators.evaluation": ["EvaluateOperator", "evaluate"],
         "operators.prediction": ["BatchPredictOperator", "predict"],

@@ -159,6 +159,10 @@ class SpinError(ZenError, LookupError):
     """A recorded step run cannot be replayed."""
 
 
+class SweepError(ZenError, ValueError):
+    """A sweep cannot go on, or has too few successful trials."""
+
+
 class MetadataError(ZenError, ValueError):
     """Metadata cannot be attached."""
 
@@ -201,6 +205,10 @@ class StepDeferred(BaseException):
     def __init__(self, trigger: object) -> None:
         super().__init__(trigger)
         self.trigger = trigger
+
+
+class TrialPruned(BaseException):
+    """A trial of a sweep ends early, and has not failed; a `BaseException`, so that user code does not catch it."""
 
 
 class StepInterrupted(BaseException):

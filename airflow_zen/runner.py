@@ -117,7 +117,7 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     opening: Future[OpenedRun] = Future()
     opening.set_result(OpenedRun(environment=_step_environment()))
     run = StepRun(StepRunId.parse(spec.run), cache_key=spec.cache_key)
-    collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names))
+    collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names), spec.trial)
     scratch = stack.store.temporary_directory()
     hooks = _event_hooks(events)
     return Execution(step, arguments, stack, run, opening, hooks, collector, scratch, find_key=lambda: spec.cache_key)

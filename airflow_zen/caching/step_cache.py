@@ -38,7 +38,7 @@ class CacheEntry(msgspec.Struct, frozen=True):
 
     `outputs` are refs by output name, `origin` is the step run that computed them, `seconds` how long that took,
     `created` seconds since the epoch, `ingredients` every labeled fingerprint in `key`, `page`
-    the address of the run in MLflow, else of its log in Airflow; empty where there is neither.
+    the address of the run in MLflow, else of its log in Airflow; empty where there is neither. `metadata`: what user code logged, as in `StepRun`.
     """
 
     key: str
@@ -48,6 +48,7 @@ class CacheEntry(msgspec.Struct, frozen=True):
     created: float
     ingredients: Mapping[str, str] = msgspec.field(default_factory=dict)
     page: str = ""
+    metadata: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the entry as a JSON document."""

@@ -80,6 +80,10 @@ class LineageRecorder:
         """Release the resources of a run whose record is in the store now."""
         return
 
+    def logged_metrics(self, opened: OpenedRun) -> Mapping[str, float]:
+        """Return the last values of the metrics that an open run has in the lineage server."""
+        return {}
+
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
         """Add small files to the run, open or closed; return whether they were delivered."""
         return True
@@ -170,13 +174,14 @@ def _set_environment(values: Mapping[str, str]) -> None:
 
 
 class MetadataCollector:
-    """Collect the metadata of one step run by its subject: `""`, `input:<argument>` or `output:<name>`.
+    """Collect the metadata of one step run by its subject: `""`, `input:<argument>`, `output:<name>` or `trial:<name>`.
 
-    inputs, outputs: the names of the artifacts that may be a subject.
+    inputs, outputs: the names of the artifacts that may be a subject. trial: what makes the step a trial of a sweep.
     """
 
-    def __init__(self, inputs: frozenset[str], outputs: frozenset[str]) -> None:
-        self._known = {"input": inputs, "output": outputs}
+    def __init__(self, inputs: frozenset[str], outputs: frozenset[str], trial: object = None) -> None:
+        self.trial = trial
+        self._known = {"input": inputs, "output": outputs, "trial": frozenset({"reports", "pruned"})}
         self._facts: dict[str, dict[str, Any]] = {}
         self._lock = Lock()
 
@@ -216,6 +221,11 @@ def collect_metadata(collector: MetadataCollector) -> Iterator[None]:
         _current.reset(token)
 
 
+def current_collector() -> MetadataCollector | None:
+    """Return the collector of the running step; None outside one."""
+    return _current.get() or (_active[0] if len(_active) == 1 else None)
+
+
 def log_metadata(facts: Mapping[str, Any], *, input: str = "", output: str = "") -> None:  # noqa: A002 - the user's word
     """Attach facts to the running step, or to the artifact of one of its arguments or outputs.
 
@@ -223,7 +233,7 @@ def log_metadata(facts: Mapping[str, Any], *, input: str = "", output: str = "")
     in MLflow: numbers as metrics, others as tags, and those about a model on the model's page. Raises `MetadataError`
     outside a step, and for a name that is not an artifact of it.
     """
-    collector = _current.get() or (_active[0] if len(_active) == 1 else None)
+    collector = current_collector()
     if collector is None:
         raise MetadataError("log_metadata() was called outside a step. Call it in a function decorated with @ml_step.")
     if input and output:

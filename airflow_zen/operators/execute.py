@@ -32,6 +32,7 @@ from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.runtime import raise_on_sigterm
+from airflow_zen.steps.trial import is_pruned
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
@@ -160,7 +161,7 @@ def step_run_id(ti: Any) -> StepRunId:
 
 
 def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why: str, label: str) -> StepRun:
-    ti, registration = context["ti"], as_model(operator.model)
+    ti, registration, trial = context["ti"], as_model(operator.model), operator.step.trial
     return StepRun(
         id=step_run_id(ti),
         cache=cache,
@@ -175,6 +176,7 @@ def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why
         code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
         dag_version=str(getattr(ti, "dag_version_id", None) or ""),
         dag_run_parameters=describe_as_json(_dag_run_parameters(operator, context)),
+        sweep={"name": trial.sweep, "metric": trial.metric} if trial else {},
     )
 
 
@@ -330,12 +332,16 @@ def _mapped_task_label(operator: MLStepOperator, arguments: Arguments, part: Tas
         values = getattr(getattr(mapped, "op_kwargs_expand_input", None), "value", None)
     else:
         values = part.mapped
-    if not isinstance(values, dict):
-        return ""
-    bound = arguments.bound.arguments
-    plain = {name: bound[name] for name in values if isinstance(bound.get(name), str | int | float | bool)}
-    text = ", ".join(f"{name}={describe_as_json(value)}" for name, value in plain.items())
+    trial = operator.step.trial
+    names = trial.parameters if trial else values if isinstance(values, dict) else ()
+    bound = arguments.by_name()
+    plain = {name: bound[name] for name in names if isinstance(bound.get(name), str | int | float | bool)}
+    text = ", ".join(f"{name}={_label_text(value)}" for name, value in plain.items())
     return _shorten_label(text)
+
+
+def _label_text(value: Any) -> Any:
+    return f"{value:.5g}" if type(value) is float else describe_as_json(value)
 
 
 def _shorten_label(text: str) -> str:
@@ -367,7 +373,8 @@ def set_label(operator: Any, context: Any, label: str) -> None:
 
 def _cache_label(run: StepRun) -> str:
     if run.id.map_index >= 0:
-        return f"{run.label or run.id.map_index}{' (cached)' if run.is_hit else ''}"
+        pruned = " (pruned)" if is_pruned(run.metadata) else ""
+        return f"{run.label or run.id.map_index}{pruned}{' (cached)' if run.is_hit else ''}"
     return "cached" if run.is_hit else _shorten_label(f"computed: {run.why}" if run.why else "computed")
 
 

@@ -14,10 +14,10 @@ from urllib.parse import unquote
 from airflow_zen.artifacts.ref import parse_version_key
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, SettingsError
-from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
+from airflow_zen.lineage.mlflow.dag_runs import nested_runs, tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MlflowRest
-from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
+from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.transports.base import ObjectInfo, Transport, key_of_url, map_in_parallel, quote_key_part
@@ -246,9 +246,7 @@ class MlflowReferences:
                 if KEEP_TAG in tags or runs.is_recent(tags["zen.dag_id"], tags["zen.run_id"]):
                     continue
                 parent_id = str(parent["info"]["run_id"])
-                steps = self.rest.search_runs(
-                    experiment, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent_id)}"
-                )
+                steps = nested_runs(self.rest, experiment, parent_id)
                 run_ids = [*(str(step["info"]["run_id"]) for step in steps), parent_id]
                 if self._registered_runs.isdisjoint(run_ids):
                     found += run_ids

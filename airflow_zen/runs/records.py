@@ -84,6 +84,19 @@ class StepRunRecords:
         tries = {key: int(name[2]) for key, name in names.items() if map_index in (None, int(name[1]))}
         return self._read(max(tries, key=tries.__getitem__)) if tries else None
 
+    def latest_tries(self, dag_id: str, run_id: str, task_id: str) -> dict[int, StepRun]:
+        """Read the records of the latest tries of a mapped task, by map index; log those that cannot be read."""
+        folder = f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}"
+        names = [
+            (int(name[1]), int(name[2]), key)
+            for key in self._transport.list(folder)
+            if (name := re.search(_RECORD_NAME, key))
+        ]
+        latest = {index: key for index, _, key in sorted(names)}
+        with ThreadPoolExecutor(_READER_THREADS) as pool:
+            runs = zip(latest, pool.map(self._read_if_readable, latest.values()), strict=True)
+            return {index: run for index, run in runs if run is not None}
+
     def has_dag_run(self, dag_id: str, run_id: str) -> bool:
         """Whether the store has anything of a DAG run."""
         return self._transport.first_key(dag_run_folder(dag_id, run_id)) is not None

@@ -84,6 +84,7 @@ class StepRun(msgspec.Struct, frozen=True):
     metadata: what user code logged with `log_metadata`, by its subject: "" for the step, `input:<argument>` or
     `output:<name>`. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by
     output name, the version of the named artifact and whether its content was new. resources: what the step used.
+    sweep: of a trial, the `name` of its sweep and the `metric` that this optimizes.
     """
 
     id: StepRunId
@@ -115,6 +116,7 @@ class StepRun(msgspec.Struct, frozen=True):
     versions: Mapping[str, RecordedVersion] = msgspec.field(default_factory=dict)
     registration: Mapping[str, Any] = msgspec.field(default_factory=dict)
     resources: ResourceUsage = NOT_MEASURED
+    sweep: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def is_hit(self) -> bool:

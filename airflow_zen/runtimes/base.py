@@ -84,6 +84,7 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
         previews=step.previews,
         log_level=logging.getLogger().getEffectiveLevel(),
         cache_key=execution.find_key(),
+        trial=step.trial,
     )
 
 

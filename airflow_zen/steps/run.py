@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord
-from airflow_zen.errors import StepDeferred, StepInterrupted, ZenError, log_errors
+from airflow_zen.errors import StepDeferred, StepInterrupted, TrialPruned, ZenError, log_errors
 from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState, SuspendedRun
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import StepPlan, cache_key, plan_step
 from airflow_zen.steps.output_checks import FailedReport, failed_error, judge_reports
 from airflow_zen.steps.runtime import Execution, StepResult
+from airflow_zen.steps.trial import is_pruned, with_trial_metrics
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import Lease
@@ -133,7 +134,7 @@ def _compute(
     opening: Future[OpenedRun],
 ) -> StepRun:
     """Call the function while the plan's lease is held, and store its outputs."""
-    collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
+    collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names), step.trial)
     with plan.lease, stack.scratch_directory() as scratch:
         find_key = partial(_checkpoint_key, step, arguments, stack, run)
         execution = Execution(
@@ -153,6 +154,11 @@ def _compute(
             execution.meter.stop()
             _suspend(stack, run, opening.result(), plan.lease)
             raise
+        except TrialPruned as pruned:
+            log.info("This trial is pruned at %s", pruned)
+            result = StepResult({})
+            seconds = stack.clock() - run.started
+            run = replace(run, seconds=seconds, metadata=describe_as_json(collector.facts))
         except BaseException as error:
             run = replace(run, metadata=describe_as_json(collector.facts), resources=execution.meter.stop())
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), opening.result())
@@ -164,6 +170,8 @@ def _compute(
             outputs={name: artifact.ref for name, artifact in result.saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in result.saved.values()},
         )
+        if step.trial:
+            run = with_trial_metrics(run, step.trial, stack, opening.result())
         run, failed = judge_reports(step, stack, run)
         versions = _next_versions(step, stack, run, result.newest, failed)
         previews = _begin_previews(run, step, stack, result, versions)
@@ -245,6 +253,8 @@ def _reuse_entry(
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
     run = replace(run, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
+    if step.trial:
+        run = with_trial_metrics(replace(run, metadata=entry.metadata), step.trial, stack)
     recording = pool.submit(_record_reuse, step, plan, stack, run, starting)
     run_hooks.on_reused(entry.origin, entry.page)
     run, opened, failed = recording.result()
@@ -293,13 +303,13 @@ def _store_in_cache(
     A lease that is held for it becomes the entry.
     """
     key = plan.key
-    if key is None or not (run.outputs or step.outputs.each or step.cache_always):
+    if key is None or not (run.outputs or step.outputs.each or step.cache_always or is_pruned(run.metadata)):
         return []
     if run.state is StepState.FAILED and not set(step.outputs.names) <= run.outputs.keys():
         return []
     origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
     page = opened.url or run.log_url
-    entry = CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients, page)
+    entry = CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients, page, run.metadata)
     result = KeyRecord(key.key, origin, key.ingredients, key.sources, run.seconds, size)
 
     def put_entry() -> None:

@@ -35,6 +35,7 @@ from airflow_zen.steps.outputs import (
     runtime_class,
 )  # fmt: skip
 from airflow_zen.steps.runtime import IN_PROCESS, Runtime
+from airflow_zen.steps.trial import Trial
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.base import Materializer
@@ -110,7 +111,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     `version` is the user's own addition to the cache key, `cache` configures the rest of it. `cache_always`
     reuses even a step that returns nothing. `previews` is the default for outputs whose annotation does not decide it;
     None leaves it to the deployment. `runtime` is where the function runs. `on_failure` is what a failed
-    `ValidationReport` among its outputs does. Annotations are evaluated when they are first asked for.
+    `ValidationReport` among its outputs does. `trial` makes it a trial of a sweep. Annotations are evaluated when they are first asked for.
     """
 
     function: Callable[..., Any]
@@ -121,6 +122,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     previews: bool | None = None
     runtime: Runtime = IN_PROCESS
     on_failure: FailureAction = WARN
+    trial: Trial | None = None
 
     def with_cache_defaults(self, defaults: Cache) -> Step:
         """Return the step with `defaults` for the options of its `Cache` that are None."""

@@ -11,7 +11,13 @@ import msgspec
 from airflow_zen.lineage.mlflow.description import PageUrls
 from airflow_zen.lineage.mlflow.encoding import MAX_KEY
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
-from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, dag_run_key, parent_filter, quote_filter_value
+from airflow_zen.lineage.mlflow.tags import (
+    EXPERIMENT_PREFIX,
+    PARENT_TAG,
+    dag_run_key,
+    parent_filter,
+    quote_filter_value,
+)
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 
 if TYPE_CHECKING:
@@ -81,16 +87,35 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
     if not parents:
         return None
     parent, has_parameters = parents[0]["info"], bool(parents[0]["data"].get("params"))
-    children = rest.search_runs(experiment.id, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent['run_id'])}")
     steps = {
         StepRunId.parse(tags["zen.key"]): child
-        for child in children
+        for child in nested_runs(rest, experiment.id, parent["run_id"])
         if (tags := tags_to_dict(child["data"])).get("zen.kind") == "step"
     }
     models = _model_ids_by_digest(rest, experiment.id, dag_run_key(dag_id, run_id))
     state = str(parent.get("status", ""))
     ids, files = (dag_id, run_id, experiment.id, parent["run_id"]), parent["artifact_uri"]
     return MlflowDagRun(*ids, state, files, steps, models, has_parameters)
+
+
+def nested_runs(rest: MlflowRest, experiment_id: str, parent: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the runs in a DAG run's parent run, and those of the trials in the runs of its sweeps."""
+    for run in [*rest.search_runs(experiment_id, nested_in(parent))]:
+        if tags_to_dict(run["data"]).get("zen.kind") == "sweep":
+            yield from nested_runs(rest, experiment_id, run["info"]["run_id"])
+        yield run
+
+
+def nested_in(parent: str) -> str:
+    """Return the filter that finds the runs nested in one."""
+    return f"tags.`{PARENT_TAG}` = {quote_filter_value(parent)}"
+
+
+def read_metrics(rest: MlflowRest, run_id: str) -> dict[str, float]:
+    """Return the last values of a run's metrics that are not ours; none of a run that does not exist."""
+    found = rest.find("runs/get", {"run_id": run_id}) if run_id else None
+    metrics = found["run"]["data"].get("metrics", ()) if found else ()
+    return {metric["key"]: float(metric["value"]) for metric in metrics if not metric["key"].startswith(_OTHER_METRICS)}
 
 
 def log_reused_metrics(dag_run: MlflowDagRun, runs: Iterable[StepRun], rest: MlflowRest) -> None:

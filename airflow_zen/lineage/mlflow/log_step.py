@@ -93,7 +93,7 @@ def value_requests(
     has_parameters: whether MLflow has the parameters already.
     """
     parameters = {} if has_parameters else flatten_parameters(run.parameters)
-    metrics = metric_entries(_step_metrics(run), run.end_time)
+    metrics = [*metric_entries(_step_metrics(run), run.end_time), *_reported(run)]
     for batches in zip_longest(
         split_batches(key_values(parameters)),
         split_batches(key_values(tags)),
@@ -224,7 +224,11 @@ def _resource_metrics(used: ResourceUsage) -> dict[str, float]:
 def _metadata_items(run: StepRun) -> Iterator[tuple[str, Any]]:
     """Yield the metadata by name; the name of metadata about an artifact includes it, such as `table.rows_dropped`."""
     for subject, facts in run.metadata.items():
-        name = subject.partition(":")[2]
+        kind, _, name = subject.partition(":")
+        if kind == "trial":
+            # What is reported is a curve, and that the trial is pruned a tag.
+            yield from facts.items() if name == "metrics" else ()
+            continue
         for key, value in facts.items():
             yield f"{name}.{key}" if name else key, value
 
@@ -236,6 +240,13 @@ def _metadata_metrics(facts: Iterable[tuple[str, Any]]) -> dict[str, float]:
 def _metadata_tags(facts: Iterable[tuple[str, Any]]) -> dict[str, str]:
     texts = flatten_parameters({key: value for key, value in facts if not _is_number(value)})
     return {key: shorten(text, MAX_TAG_VALUE) for key, text in texts.items()}
+
+
+def _reported(run: StepRun) -> Iterator[dict[str, Any]]:
+    """Yield the curve of what a trial reported: `<metric>.reported`, or `reported` of a sweep without a metric."""
+    key = sanitize_key(".".join(filter(None, [run.sweep.get("metric", ""), "reported"])))
+    for step, value in run.metadata.get("trial:reports", {}).items():
+        yield {**metric_entries({key: float(value)}, run.end_time)[0], "step": int(step)}
 
 
 def _is_number(value: Any) -> bool:

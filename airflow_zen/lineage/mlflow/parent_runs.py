@@ -14,9 +14,9 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound
 from airflow_zen.json_records import decode_record
 from airflow_zen.lineage.mlflow.encoding import MAX_RUN_NAME, key_values, shorten, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
-from airflow_zen.lineage.mlflow.tags import experiment_location, experiment_name, parent_filter, parent_tags
+from airflow_zen.lineage.mlflow.tags import experiment_location, experiment_name, parent_filter, parent_tags, sweep_tags
 from airflow_zen.runs.records import dag_run_folder
-from airflow_zen.transports.base import Transport
+from airflow_zen.transports.base import Transport, quote_key_part
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
@@ -83,6 +83,7 @@ class ParentRuns:
         self._cached: dict[tuple[str, str], ParentRun] = {}
         self._verified: set[ParentRun] = set()
         self._created: set[ParentRun] = set()
+        self._sweeps: dict[str, str] = {}
 
     def get_or_create(self, run: StepRun) -> ParentRun:
         """Return the parent: from memory, from its claim (one store read), or a new one."""
@@ -93,6 +94,19 @@ class ParentRuns:
             known = self._claim_parent(run, experiment, claim)
         self._cached[run.id.dag_id, run.id.run_id] = known
         return known
+
+    def nesting_run(self, run: StepRun, parent: ParentRun) -> str:
+        """Return the id of the run that a step run is nested in: the parent, or for a trial the run of its sweep.
+
+        The claim of a sweep's run names its parent, so a parent that was replaced has a new one.
+        """
+        if not run.sweep:
+            return parent.run_id
+        claim = self._claim_key(run, f"-{parent.run_id}-{quote_key_part(run.sweep['name'])}")
+        if claim not in self._sweeps:
+            found = self._read_claim(claim) or self._claim_sweep(run, parent, claim)
+            self._sweeps[claim] = found.run_id
+        return self._sweeps[claim]
 
     def take_created(self, parent: ParentRun) -> bool:
         """Return True once for a parent that this process created, whose parameters are not in MLflow yet."""
@@ -145,7 +159,7 @@ class ParentRuns:
         condition = parent_filter(run.id.dag_id, run.id.run_id)
         unclaimed = next(self._rest.search_runs(experiment.id, condition, "attributes.start_time ASC"), None)
         found = _parent_from_info(unclaimed["info"]) if unclaimed else None
-        mine = found or self._create(run, experiment)
+        mine = found or self._create(run, experiment.id, run.id.run_id, parent_tags(run))
         with suppress(AlreadyExists):
             self._transport.create(claim, msgspec.json.encode(mine))
         # Read it even after success: some S3 servers ignore the condition, so that the last writer wins.
@@ -157,12 +171,22 @@ class ParentRuns:
             self._created.add(mine)
         return winner
 
-    def _create(self, run: StepRun, experiment: Experiment) -> ParentRun:
+    def _claim_sweep(self, run: StepRun, parent: ParentRun, claim: str) -> ParentRun:
+        """Create the run of a sweep, and claim it; the task that loses deletes its run and uses the winner's."""
+        mine = self._create(run, parent.experiment_id, run.sweep["name"], sweep_tags(run, parent.run_id))
+        with suppress(AlreadyExists):
+            self._transport.create(claim, msgspec.json.encode(mine))
+        winner = self._read_claim(claim) or mine
+        if winner != mine:
+            self._rest.post("runs/delete", {"run_id": mine.run_id})
+        return winner
+
+    def _create(self, run: StepRun, experiment_id: str, name: str, tags: Mapping[str, str]) -> ParentRun:
         request = {
-            "experiment_id": experiment.id,
-            "run_name": shorten(run.id.run_id, MAX_RUN_NAME),
+            "experiment_id": experiment_id,
+            "run_name": shorten(name, MAX_RUN_NAME),
             "start_time": to_milliseconds(run.started),
-            "tags": key_values(parent_tags(run)),
+            "tags": key_values({key: value for key, value in tags.items() if value}),
         }
         return _parent_from_info(self._rest.post("runs/create", request)["run"]["info"])
 

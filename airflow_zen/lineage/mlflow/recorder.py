@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.errors import SettingsError, ZenError, log_errors
+from airflow_zen.lineage.mlflow.dag_runs import read_metrics
 from airflow_zen.lineage.mlflow.description import PageUrls, run_description
 from airflow_zen.lineage.mlflow.encoding import key_values, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
@@ -33,7 +34,7 @@ from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.run_files import put_run_files
-from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
+from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags, with_artifact_names
 from airflow_zen.lineage.recorder import (
     MAX_PREVIEWED_OUTPUTS,
     LineageRecorder,
@@ -120,7 +121,7 @@ class MlflowRecorder(LineageRecorder):
         else:
             urls = self._page_urls(run, parent.experiment_id, info["run_id"])
             active = self._pool.submit(self._parents.ensure_active, run, parent)
-            sent = self._start_tags(_with_artifact_names(run), parent)
+            sent = self._start_tags(with_artifact_names(run), parent)
             self._unplanned[run.id] = parent, info["run_id"], sent, active
         self._recovery = self._pool.submit(self.recover_orphans)
         respect = self._respect_set_experiment
@@ -160,7 +161,7 @@ class MlflowRecorder(LineageRecorder):
         has_outbox = self._store_outbox(run, opened)
         if not opened.run_id:
             return False
-        named, experiment_id = _with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
+        named, experiment_id = with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
         look_up = prefetching.result if prefetching else partial(self._models.prefetch, named, experiment_id)
         replay_timeout = _FINISH_TIMEOUT if has_outbox else 0.0
         return self._deliver(run, lambda: self._send_all(named, experiment_id, opened.run_id, look_up, replay_timeout))
@@ -174,6 +175,12 @@ class MlflowRecorder(LineageRecorder):
     def recover_orphans(self) -> tuple[StepRunId, ...]:
         """Store the records that killed processes left on this host as undelivered; return the runs."""
         return self._journals.recover_orphans()
+
+    def logged_metrics(self, opened: OpenedRun) -> Mapping[str, float]:
+        """Return the last values of the metrics that user code logged; none while MLflow is unavailable."""
+        with log_errors("The metrics that the step logged are not known"):
+            return read_metrics(self.rest, opened.run_id)
+        return {}
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
         """Add small files to the run; return whether all were delivered."""
@@ -191,7 +198,7 @@ class MlflowRecorder(LineageRecorder):
         condition = f"tags.`zen.key` = {quote_filter_value(str(run.id))}"
         found = next(self.rest.search_runs(parent.experiment_id, condition), None)
         parent, info = (parent, found["info"]) if found else self._open_run(run, parent)
-        named = _with_artifact_names(run)
+        named = with_artifact_names(run)
         look_up = partial(self._models.prefetch, named, parent.experiment_id)
         self._send_all(named, parent.experiment_id, info["run_id"], look_up, replay_timeout=float("inf"), resume=True)
         self._put_files(run, info["artifact_uri"], read_previews(run, PreviewStore(self._transport)))
@@ -263,13 +270,13 @@ class MlflowRecorder(LineageRecorder):
             "experiment_id": parent.experiment_id,
             "run_name": run_name(run),
             "start_time": to_milliseconds(run.started),
-            "tags": key_values(self._start_tags(_with_artifact_names(run), parent)),
+            "tags": key_values(self._start_tags(with_artifact_names(run), parent)),
         }
         return dict(self.rest.post("runs/create", request)["run"]["info"])
 
     def _start_tags(self, run: StepRun, parent: ParentRun) -> dict[str, str]:
         tags = {
-            **step_tags(run, parent.run_id),
+            **step_tags(run, self._parents.nesting_run(run, parent)),
             "zen.record": f"{self._root}/{record_key(run.id)}",
             "mlflow.note.content": run_description(run, parent.experiment_id, parent.run_id),
         }
@@ -278,13 +285,16 @@ class MlflowRecorder(LineageRecorder):
     def _prefetch(
         self, run: StepRun, parent: ParentRun, run_id: str, sent: Mapping[str, str], checked: Future[ParentRun]
     ) -> PrefetchResult:
-        named = _with_artifact_names(run)
+        named = with_artifact_names(run)
         tags = self._start_tags(named, parent)
         new = {key: value for key, value in tags.items() if sent.get(key) != value}
         is_sent = not run.is_hit and self._send_parameters(run.parameters, run_id, new)
         active = checked.result()
         if active != parent:
-            self.rest.post("runs/set-tag", {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id})
+            self.rest.post(
+                "runs/set-tag",
+                {"run_id": run_id, "key": "mlflow.parentRunId", "value": self._parents.nesting_run(run, active)},
+            )
         if self._parents.take_created(active):
             self._send_parameters(run.dag_run_parameters, active.run_id, {})
         found = self._models.prefetch(named, active.experiment_id)
@@ -376,16 +386,6 @@ def _end_user_runs(relay: Relay, client_state: Any, status: str, environment: Ma
     except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
         log.debug("MLflow's client could not end the runs of the step's code: %s", error)
     relay.close()
-
-
-def _with_artifact_names(run: StepRun) -> StepRun:
-    """Return the run with names for unnamed artifacts, made from the argument or the output."""
-    task = f"{run.id.dag_id}/{run.id.task_id}"
-    return replace(
-        run,
-        inputs={argument: ref if ref.name else ref.with_name(argument) for argument, ref in run.inputs.items()},
-        outputs={name: ref if ref.name else ref.with_name(f"{task}.{name}") for name, ref in run.outputs.items()},
-    )
 
 
 def _keep_outbox(replay: Replay, run: StepRun, directory: Path) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_zen.errors import ZenError
+from airflow_zen.lineage.mlflow.dag_runs import nested_in
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
-from airflow_zen.lineage.mlflow.tags import parent_filter, quote_filter_value
+from airflow_zen.lineage.mlflow.tags import parent_filter
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
 from airflow_zen.runs.step_run import FinishedDagRun, StepRunId, StepState
 
@@ -111,7 +112,7 @@ def publish_finished_dag_run(recorder: MlflowRecorder, records: StepRunRecords, 
 def close_parent_run(rest: MlflowRest, run: FinishedDagRun) -> None:
     """Set the end state and time of a DAG run's parent run, if it has one.
 
-    Step runs that have not ended, because their process was killed, become KILLED. Three requests, and one for each such
+    Step runs that have not ended, because their process was killed, become KILLED. Four requests, and one for each such
     step run. Raises `LineageError` when MLflow is unavailable or refuses.
     """
     experiment = find_experiment(run.dag_id, rest)
@@ -127,8 +128,10 @@ def close_parent_run(rest: MlflowRest, run: FinishedDagRun) -> None:
         return found
 
     for parent in end_all(parent_filter(run.dag_id, run.run_id), run.state):
-        children = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)}"
-        end_all(f"{children} AND attributes.status = 'RUNNING'", StepState.KILLED)
+        running = "attributes.status = 'RUNNING'"
+        for sweep in end_all(f"{nested_in(parent)} AND tags.`zen.kind` = 'sweep'", run.state):
+            end_all(f"{nested_in(sweep)} AND {running}", StepState.KILLED)
+        end_all(f"{nested_in(parent)} AND {running}", StepState.KILLED)
 
 
 def _record_failure(records: StepRunRecords, run: StepRunId, error: Exception) -> None:

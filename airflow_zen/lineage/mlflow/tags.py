@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.datasets import dataset_name
 from airflow_zen.lineage.mlflow.encoding import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
 
 EXPERIMENT_PREFIX = "airflow/"
+PARENT_TAG = "mlflow.parentRunId"
 
 _MAX_EXPERIMENT_NAME = 256
 # The address of a run's files is 43 characters longer, and MLflow's database limits it to 200.
@@ -93,17 +96,29 @@ def parent_tags(run: StepRun) -> dict[str, str]:
     )
 
 
+def sweep_tags(run: StepRun, parent: str) -> dict[str, str]:
+    """Return the tags of the run of the sweep that a trial belongs to."""
+    return {
+        **parent_tags(run),
+        "zen.run_key": "",
+        "zen.kind": "sweep",
+        "zen.sweep": run.sweep["name"],
+        PARENT_TAG: parent,
+    }
+
+
 def step_tags(run: StepRun, parent: str) -> dict[str, str]:
     """Return the tags of a step run that are known before the user's function is called."""
     commit = run.code_version if re.fullmatch(_COMMIT, run.code_version) else ""
     return _valid_tags(
         {
-            "mlflow.parentRunId": parent,
+            PARENT_TAG: parent,
             "mlflow.source.name": f"airflow://{run.id.dag_id}/{run.id.task_id}",
             "mlflow.source.type": "JOB",
             "mlflow.source.git.commit": commit,
             "mlflow.user": run.owner,
             "zen.kind": "step",
+            "zen.sweep": run.sweep.get("name", ""),
             "zen.dag_id": run.id.dag_id,
             "zen.run_id": run.id.run_id,
             "zen.task_id": run.id.task_id,
@@ -122,7 +137,9 @@ def step_tags(run: StepRun, parent: str) -> dict[str, str]:
 def end_tags(run: StepRun) -> dict[str, str]:
     """Return the tags of a step run that are known at its end."""
     failed = run.state is not StepState.FINISHED
-    return _valid_tags({**_cache_tags(run), **artifact_tags(run), "zen.error": run.error if failed else ""})
+    trial = "pruned" if "trial:pruned" in run.metadata else ""
+    error = run.error if failed else ""
+    return _valid_tags({**_cache_tags(run), **artifact_tags(run), "zen.error": error, "zen.trial": trial})
 
 
 def artifact_tags(run: StepRun) -> dict[str, str]:
@@ -131,6 +148,16 @@ def artifact_tags(run: StepRun) -> dict[str, str]:
     outputs, all_out = pack_tag(_artifact_items(run.outputs.values()))
     cut = "" if all_in and all_out else "true"
     return {"zen.inputs": inputs, "zen.outputs": outputs, "zen.io_truncated": cut}
+
+
+def with_artifact_names(run: StepRun) -> StepRun:
+    """Return the run with names for unnamed artifacts, made from the argument or the output."""
+    task = f"{run.id.dag_id}/{run.id.task_id}"
+    return replace(
+        run,
+        inputs={argument: ref if ref.name else ref.with_name(argument) for argument, ref in run.inputs.items()},
+        outputs={name: ref if ref.name else ref.with_name(f"{task}.{name}") for name, ref in run.outputs.items()},
+    )
 
 
 def quote_filter_value(value: str) -> str:
