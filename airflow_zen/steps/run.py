@@ -156,7 +156,7 @@ def _compute(
             raise
         except TrialPruned as pruned:
             log.info("This trial is pruned at %s", pruned)
-            result = StepResult({})
+            result = StepResult({}, has_checkpoints=True)
             seconds = stack.clock() - run.started
             run = replace(run, seconds=seconds, metadata=describe_as_json(collector.facts))
         except BaseException as error:

@@ -36,7 +36,9 @@ def test_too_many_failures_are_named():
     good = [outcome(number, 0.5) for number in range(3)]
     bad = [outcome(number, state=TrialState.FAILED, error="ValueError: odd") for number in (3, 4)]
     check_success([*good, outcome(5, 0.1), bad[0]], 5, 0.8)
-    with pytest.raises(SweepError, match=r"2 of 5 trials failed(.|\n)*- trial 3 \(depth=3\): ValueError: odd\n- trial 4"):
+    with pytest.raises(
+        SweepError, match=r"2 of 5 trials failed(.|\n)*- trial 3 \(depth=3\): ValueError: odd\n- trial 4"
+    ):
         check_success([*good, *bad], 5, 0.8)
 
 

@@ -5,8 +5,7 @@ import pytest
 from airflow_zen.errors import SweepError
 from airflow_zen.sweeps.outcomes import Outcome, TrialState
 from airflow_zen.sweeps.sampler import OptunaSampler
-from airflow_zen.sweeps.space import as_space
-from airflow_zen.sweeps.space import IntUniform, LogUniform, Uniform
+from airflow_zen.sweeps.space import IntUniform, LogUniform, Uniform, as_space
 
 optuna = pytest.importorskip("optuna")
 
