@@ -19,6 +19,7 @@ from airflow_zen.models.model import as_model
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.code_version import code_version
+from airflow_zen.operators.labels import cache_label, mapped_task_label
 from airflow_zen.operators.links import MlflowRunLink, ProducedByLink, VersionsLink, add_links, page_link
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
@@ -32,7 +33,6 @@ from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.runtime import raise_on_sigterm
-from airflow_zen.steps.trial import is_pruned
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.operators")
-
-_LABEL_LIMIT = 100
 
 
 def execute(operator: MLStepOperator, context: Any) -> Any:
@@ -70,7 +68,7 @@ def execute_in_stack(
         except Exception as error:  # noqa: BLE001 - raised by the hooks, so that the run is recorded as failed
             run_hooks.refusal, step, arguments = error, operator.step, Arguments.bind(lambda: None, (), {})
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
-        run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments, part))
+        run = _new_step_run(operator, context, cache, why, mapped_task_label(operator, arguments, part))
         if part is None:
             run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
         else:
@@ -85,7 +83,7 @@ def execute_in_stack(
     report_lineage("add_output_asset", operator, run.outputs.values())
     with log_errors("The task has no label"):
         own = _own_label(operator, context)
-        set_label(operator, context, _cache_label(run) if own is None else own)
+        set_label(operator, context, cache_label(run) if own is None else own)
     with log_errors("The asset events of this task are incomplete"):
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
         operator.on_computed(run, context, stack_overridden=stack_overridden)
@@ -325,29 +323,6 @@ def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[st
     return {"kwargs": ArtifactRef.from_wire(wire)} if ArtifactRef.is_wire(wire) else {}
 
 
-def _mapped_task_label(operator: MLStepOperator, arguments: Arguments, part: TaskPart | None) -> str:
-    """Return the plain arguments that a mapped task, or a part of one, is mapped over (`depth=8`); empty without any."""
-    if part is None:
-        mapped = operator.dag.get_task(operator.task_id)
-        values = getattr(getattr(mapped, "op_kwargs_expand_input", None), "value", None)
-    else:
-        values = part.mapped
-    trial = operator.step.trial
-    names = trial.parameters if trial else values if isinstance(values, dict) else ()
-    bound = arguments.by_name()
-    plain = {name: bound[name] for name in names if isinstance(bound.get(name), str | int | float | bool)}
-    text = ", ".join(f"{name}={_label_text(value)}" for name, value in plain.items())
-    return _shorten_label(text)
-
-
-def _label_text(value: Any) -> Any:
-    return f"{value:.5g}" if type(value) is float else describe_as_json(value)
-
-
-def _shorten_label(text: str) -> str:
-    return text if len(text) <= _LABEL_LIMIT else f"{text[: _LABEL_LIMIT - 1]}…"
-
-
 def _own_label(operator: MLStepOperator, context: Any) -> str | None:
     """Return the label by the user's own template."""
     template, context["map_index_template"] = context.get("map_index_template"), None
@@ -369,13 +344,6 @@ def set_label(operator: Any, context: Any, label: str) -> None:
             # Airflow sends it with the state of the task; a label that it did not know takes a request of its own.
             context["ti"].rendered_map_index = label
             return
-
-
-def _cache_label(run: StepRun) -> str:
-    if run.id.map_index >= 0:
-        pruned = " (pruned)" if is_pruned(run.metadata) else ""
-        return f"{run.label or run.id.map_index}{pruned}{' (cached)' if run.is_hit else ''}"
-    return "cached" if run.is_hit else _shorten_label(f"computed: {run.why}" if run.why else "computed")
 
 
 def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> None:

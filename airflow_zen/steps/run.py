@@ -18,6 +18,7 @@ from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState, SuspendedRun
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import StepPlan, cache_key, plan_step
+from airflow_zen.steps.new_versions import next_versions
 from airflow_zen.steps.output_checks import FailedReport, failed_error, judge_reports
 from airflow_zen.steps.runtime import Execution, StepResult
 from airflow_zen.steps.trial import is_pruned, with_trial_metrics
@@ -173,7 +174,7 @@ def _compute(
         if step.trial:
             run = with_trial_metrics(run, step.trial, stack, opening.result())
         run, failed = judge_reports(step, stack, run)
-        versions = _next_versions(step, stack, run, result.newest, failed)
+        versions = next_versions(step, stack, run, result.newest, failed)
         previews = _begin_previews(run, step, stack, result, versions)
         storing = _store_in_cache(plan, run, step, stack, opening.result())
         run = _finish_run(stack, run, opening.result(), versions, storing)
@@ -271,7 +272,7 @@ def _record_reuse(
     has_previews = opened.run_id and not all(ref.inline for ref in run.outputs.values())
     previews = _begin_previews(run, step, stack) if has_previews else None
     run, failed = judge_reports(step, stack, replace(run, state=StepState.FINISHED, ended=stack.clock()))
-    run = _finish_run(stack, run, opened, _next_versions(step, stack, run, plan.newest, failed))
+    run = _finish_run(stack, run, opened, next_versions(step, stack, run, plan.newest, failed))
     if previews is not None:
         previews.attach(run, opened)
     return run, opened, failed
@@ -370,37 +371,6 @@ def _publish_version(stack: Stack, name: str, version: NextVersion) -> bool:
         stack.names.write(version)
         return True
     return False
-
-
-def _next_versions(
-    step: Step,
-    stack: Stack,
-    run: StepRun,
-    newest: Mapping[str, str | None] | None,
-    failed: Sequence[FailedReport] = (),
-) -> Mapping[str, NextVersion]:
-    """Return by output what makes it the newest version of its name, if its content is not already.
-
-    This includes a reused result, if something else was computed in between. The facts that user code logged about an
-    output are the metadata of a version that it makes. `newest` is what `VersionIndex.lookups` found, None to look now.
-    An output whose checks `failed` becomes a version in quarantine.
-    """
-    quarantined = {report.quarantined for report in failed}
-    if newest is None:
-        newest, lookups = stack.names.lookups(step.version_names(run.id, run.outputs))
-        stack.store.transport.together(*lookups)
-    now, origin, dag_run = run.ended or stack.clock(), str(run.id), f"{run.id.dag_id}/{run.id.run_id}"
-    names = step.version_names(run.id, newest)
-    found = {}
-    for output in (output for output in run.outputs if output in newest):
-        metadata = stack.redactor.mapping(run.metadata.get(f"output:{output}", {}))
-        facts: dict[str, Any] = {"origin": origin, "dag_run": dag_run, "metadata": metadata}
-        ref, name = run.outputs[output], names[output]
-        if output in quarantined:
-            found[output] = stack.names.next_in_quarantine(name, ref, now, **facts)
-        else:
-            found[output] = stack.names.next(name, ref, now, newest[output], **facts)
-    return found
 
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:
