@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
-from airflow_zen import best, ml_step, report, sweep
+from airflow_zen import best, ml_step, sweep
 from airflow_zen.config.settings import open_stack
 from airflow_zen.lineage.mlflow.dag_runs import find_dag_run
 from airflow_zen.lineage.mlflow.sync import close_parent_run
-from airflow_zen.runs.step_run import FinishedDagRun, StepState
+from airflow_zen.lineage.mlflow.log_step import value_requests
+from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, StepState
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
 
@@ -20,8 +21,6 @@ DAG = "sweeps_in_mlflow"
 def train(depth: int) -> dict:
     import mlflow
 
-    report(depth / 20, step=0)
-    report(depth / 10, step=1)
     mlflow.log_metric("loss", 1 - depth / 10)
     return {"auc": depth / 10}
 
@@ -51,9 +50,20 @@ def test_trials_are_nested_under_the_run_of_their_sweep(client):
         assert [trial.data.metrics["auc"] for trial in trials] == [0.4, 0.8]
         assert [trial.data.metrics["loss"] for trial in trials] == pytest.approx([0.6, 0.2])
         assert {trial.data.tags["zen.cache"] for trial in trials} == {cached}
-        curve = client.get_metric_history(trials[1].info.run_id, "loss.reported")
-        assert [(point.step, point.value) for point in curve] == [(0, 0.4), (1, 0.8)]
     close_parent_run(open_stack().lineage.rest, FinishedDagRun(DAG, "r2", StepState.FINISHED, 1e9))
     assert client.get_run(sweeps[1].info.run_id).info.status == "FINISHED"
     found = find_dag_run(DAG, "r2", open_stack().lineage.rest)
     assert len(found.steps) == 2
+
+
+def test_reports_are_a_curve_beside_the_metric():
+    """What a trial reported has the steps that it named, under a name of its own; the metrics keep theirs."""
+    facts = {"trial:reports": {"0": 0.3, "5": 0.4}, "trial:metrics": {"auc": 0.5}}
+    run = StepRun(StepRunId("d", "r", "t", 0), metadata=facts, sweep={"name": "s", "metric": "auc"})
+    (request,) = value_requests(run, "id", {})
+    sent = [(metric["key"], metric["value"], metric["step"]) for metric in request.body["metrics"]]
+    assert [metric for metric in sent if not metric[0].startswith("zen.")] == [
+        ("auc", 0.5, 0),
+        ("auc.reported", 0.3, 0),
+        ("auc.reported", 0.4, 5),
+    ]
