@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from airflow_zen import best, ml_step, sweep
 from airflow_zen.config.settings import open_stack
 from airflow_zen.lineage.mlflow.dag_runs import find_dag_run
-from airflow_zen.lineage.mlflow.sync import close_parent_run
 from airflow_zen.lineage.mlflow.log_step import value_requests
+from airflow_zen.lineage.mlflow.sync import close_parent_run
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, StepState
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
