@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_zen.ui import mount
+from scripts import ui_types
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATIC = REPOSITORY / "airflow_zen/ui/static"
@@ -43,8 +44,13 @@ def test_the_bundle_names_no_other_host():
     assert hosts <= {"www.w3.org", "reactflow.dev", ""}
 
 
+def test_the_types_are_those_of_the_api():
+    """The front end is checked against the models of the API; `python -m scripts.ui_types` writes its types."""
+    assert ui_types.TYPES.read_text(encoding="utf-8") == ui_types.answer_types()
+
+
 def test_the_bundle_has_each_page():
     """The bundle defines the global variable in which Airflow looks for each page."""
     registered = re.search(r"Object\.assign\(globalThis,\{(.*?)\}\)", (STATIC / "main.js").read_text(encoding="utf-8"))
     names = {name.strip('"') for name in re.findall(r'("[^"]+"|\w+):', registered[1])}
-    assert names >= {page["name"] for page in mount.react_apps()}
+    assert names == {page["name"] for page in mount.react_apps()}

@@ -1,4 +1,7 @@
-// Written by `python -m scripts.ui_types` from airflow_zen/ui/responses.py.
+// Written by `python -m scripts.ui_types` from the models of airflow_zen/ui.
+
+export interface Answer {
+}
 
 export interface RunKey {
   readonly dag_id: string;
@@ -110,6 +113,12 @@ export interface PreviewFile {
   readonly url: string;
 }
 
+export interface FileFacts {
+  readonly path: string;
+  readonly size: number;
+  readonly url: string;
+}
+
 export interface ArtifactPage {
   readonly artifact: ArtifactFacts;
   readonly address: string;
@@ -122,12 +131,6 @@ export interface ArtifactPage {
   readonly libraries: Readonly<Record<string, string>>;
   readonly previews: readonly PreviewFile[];
   readonly download_url: string;
-}
-
-export interface FileFacts {
-  readonly path: string;
-  readonly size: number;
-  readonly url: string;
 }
 
 export interface KeyChange {
@@ -196,6 +199,13 @@ export interface MappedRow {
   readonly outputs: readonly ArtifactFacts[];
 }
 
+export interface MappedPoint {
+  readonly map_index: number;
+  readonly state: string;
+  readonly seconds: number | null;
+  readonly value: number | null;
+}
+
 export interface MappedPage {
   readonly dag_id: string;
   readonly run_id: string;
@@ -207,13 +217,6 @@ export interface MappedPage {
   readonly metric_names: readonly string[];
   readonly rows: readonly MappedRow[];
   readonly points: readonly MappedPoint[];
-}
-
-export interface MappedPoint {
-  readonly map_index: number;
-  readonly state: string;
-  readonly seconds: number | null;
-  readonly value: number | null;
 }
 
 export interface PlannedRow {
