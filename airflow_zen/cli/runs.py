@@ -11,8 +11,7 @@ from airflow_zen.cli.output import Cell, bytes_cell, print_rows, seconds_cell, s
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.savings import RunTotals
-    from airflow_zen.runs.resources import ResourceUsage
-    from airflow_zen.runs.step_run import StepRun
+    from airflow_zen.runs.step_run import ResourceUsage, StepRun
 
 
 @command(

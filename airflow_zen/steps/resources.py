@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from airflow_zen.runs.resources import NOT_MEASURED, ResourceUsage
+from airflow_zen.runs.step_run import NOT_MEASURED, ResourceUsage
 
 # The first sample of child processes is taken after this many seconds: a brief step starts no thread that runs.
 _SAMPLE_SECONDS = 0.5

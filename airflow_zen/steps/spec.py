@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.json_records import decode_record
-from airflow_zen.runs.resources import NOT_MEASURED, ResourceUsage
+from airflow_zen.runs.step_run import NOT_MEASURED, ResourceUsage
 from airflow_zen.stack import SavedArtifact, Stack
 from airflow_zen.steps.trial import Trial
 

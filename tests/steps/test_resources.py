@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_zen.runs.resources import NOT_MEASURED
-from airflow_zen.runs.step_run import StepRun
+from airflow_zen.runs.step_run import NOT_MEASURED, StepRun
 from airflow_zen.steps.resources import ResourceMeter
 
 MEGABYTE = 10**6

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun
     from airflow_zen.lineage.mlflow.models import LoggedModels
     from airflow_zen.lineage.mlflow.rest import MlflowRest
-    from airflow_zen.runs.resources import ResourceUsage
+    from airflow_zen.runs.step_run import ResourceUsage
 
 # What the databases of MLflow call a row that is there already.
 _DUPLICATE = "IntegrityError|UniqueViolation|Duplicate entry"

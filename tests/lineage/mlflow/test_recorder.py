@@ -13,8 +13,7 @@ from joblib.externals.loky import reusable_executor
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MLFLOW_TIMEOUTS
-from airflow_zen.runs.resources import ResourceUsage
-from airflow_zen.runs.step_run import CacheState, StepState
+from airflow_zen.runs.step_run import CacheState, ResourceUsage, StepState
 from tests.servers.process import free_port
 
 pytestmark = pytest.mark.server
