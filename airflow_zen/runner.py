@@ -30,7 +30,7 @@ LOG_MARK, ANSWER_MARK = '{"zen.log": ', '{"zen.answer": '
 """The prefixes of lines with a log record, and with the answer."""
 
 LIFELINE_VARIABLE = "AIRFLOW_ZEN_LIFELINE"
-"""The number of a file descriptor whose end says that the waiting process is gone."""
+"""The number of a file descriptor, or the path of a named pipe, whose end says that the waiting process is gone."""
 
 REQUIREMENTS = ("blake3", "msgspec")
 """The requirements of every step; tables need pandas, pyarrow and numpy, a remote artifact root fsspec."""
@@ -38,15 +38,18 @@ REQUIREMENTS = ("blake3", "msgspec")
 SPEC_FORMAT = 1
 """The number of the form of `StepSpec`; each change that an older runner cannot read is another one."""
 
+RANKS_VARIABLE = "AIRFLOW_ZEN_RANKS"
+"""The folder that the ranks of a step share; set in each rank."""
+
 _STEP_VARIABLE = "AIRFLOW_ZEN_MLFLOW_STEP"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the step of a spec, and answer; return 0, or 1 for an answer that is an error."""
-    _watch_lifeline(os.environ.pop(LIFELINE_VARIABLE, ""))
+    _watch_lifeline(_open_lifeline(os.environ.pop(LIFELINE_VARIABLE, "")))
     output = os.dup(1)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    document = _read_spec(arguments[0] if arguments else "-")
+    document = {**_read_spec(arguments[0] if arguments else "-"), **_rank_answer()}
     answer: Mapping[str, Any]
     if reason := _missing_requirement() or _other_format(document):
         answer = {"error": _describe_refusal(reason)}
@@ -76,21 +79,13 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
         with raise_on_sigterm():
             execution = _prepare(spec, events)
             try:
-                answer = _execute(execution)
+                answer = _store_previews(execution, execution.step.runtime.execute(execution))
             finally:
                 facts = {subject: describe_as_json(found) for subject, found in execution.collector.facts.items()}
     except BaseException as error:  # noqa: BLE001 - raised again on the other side
         answer = StepAnswer(error=describe_error(error))
     answer = msgspec.structs.replace(answer, facts=facts, events=tuple(events), resources=meter.stop())
     return dict(msgspec.to_builtins(answer))
-
-
-def _execute(execution: Execution) -> Any:
-    """Call the function, and store what it returns; a rank beside the first stores nothing."""
-    from airflow_zen.steps.ranks import LaterRank, process_rank
-
-    runtime = LaterRank() if process_rank(os.environ) else execution.step.runtime
-    return _store_previews(execution, runtime.execute(execution))
 
 
 def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
@@ -111,7 +106,7 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     function: Any = importlib.import_module(spec.module)
     for name in spec.qualname.split("."):
         function = getattr(function, name)
-    step = Step(function, spec.step, previews=spec.previews)
+    step = Step(function, spec.step, previews=spec.previews, runtime=_runtime(spec))
     stack = step.extend_stack(spec.stack.open(os.environ))
     arguments = _read_arguments(spec, function, stack)
     opening: Future[OpenedRun] = Future()
@@ -121,6 +116,29 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     scratch = stack.store.temporary_directory()
     hooks = _event_hooks(events)
     return Execution(step, arguments, stack, run, opening, hooks, collector, scratch, find_key=lambda: spec.cache_key)
+
+
+def _runtime(spec: StepSpec) -> Any:
+    """Return what runs the function from here: this process, the launcher of ranks, or a rank."""
+    from airflow_zen.steps.ranks import LaterRank, process_rank
+    from airflow_zen.steps.runtime import IN_PROCESS
+
+    if spec.ranks is None:
+        return LaterRank() if process_rank(os.environ) else IN_PROCESS
+    from airflow_zen.steps.torch_ranks import Rank, RankLauncher
+
+    if folder := os.environ.get(RANKS_VARIABLE):
+        return Rank(spec.ranks, Path(folder))
+    return RankLauncher(spec, ("-P", "-m", "airflow_zen.runner"), RANKS_VARIABLE, LIFELINE_VARIABLE)
+
+
+def _rank_answer() -> Mapping[str, str]:
+    """Return the place of a rank's answer, as in a spec; nothing where this process is none."""
+    if not (folder := os.environ.get(RANKS_VARIABLE)):
+        return {}
+    from airflow_zen.steps.torch_ranks import answer_path
+
+    return {"answer": answer_path(folder, os.environ)}
 
 
 def _read_arguments(spec: StepSpec, function: Any, stack: Stack) -> Any:
@@ -170,7 +188,7 @@ def _store_previews(execution: Execution, result: StepResult) -> Any:
     from airflow_zen.steps.materialize import BackgroundPreviews
     from airflow_zen.steps.spec import StepAnswer, StoredOutput
 
-    refs = {name: artifact.ref for name, artifact in result.saved.items()}
+    refs = {name: artifact.ref for name, artifact in result.saved.items() if result.values}
     previews = BackgroundPreviews(execution.step, execution.stack, refs, result.values, result.saved)
     previews.attach(execution.run, OpenedRun())
     outputs = (StoredOutput(name, saved.ref.to_wire(), saved.summary) for name, saved in result.saved.items())
@@ -291,6 +309,15 @@ def _store_answer(transport: Any, key: str, text: str, *, is_error: bool) -> Non
             transport.create(key, text.encode())
     elif not process_rank(os.environ):
         transport.write(key, text.encode())
+
+
+def _open_lifeline(given: str) -> str:
+    """Return the number of a descriptor; that of a named pipe which has lost its writer is at its end."""
+    if not given.startswith("/"):
+        return given
+    descriptor = os.open(given, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return str(descriptor)
 
 
 def _watch_lifeline(descriptor: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_zen.runtimes.kubernetes import Kubernetes as Kubernetes
     from airflow_zen.runtimes.python import Python as Python
     from airflow_zen.runtimes.ray import Ray as Ray
+    from airflow_zen.runtimes.torch_elastic import TorchElastic as TorchElastic
     from airflow_zen.runtimes.virtualenv import Virtualenv as Virtualenv
 
 _MODULES = {
@@ -27,6 +28,7 @@ _MODULES = {
     "PyTorchJob": "airflow_zen.runtimes.kubeflow",
     "Python": "airflow_zen.runtimes.python",
     "Ray": "airflow_zen.runtimes.ray",
+    "TorchElastic": "airflow_zen.runtimes.torch_elastic",
     "TrainJob": "airflow_zen.runtimes.kubeflow",
     "Virtualenv": "airflow_zen.runtimes.virtualenv",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "Python",
     "Ray",
     "Runtime",
+    "TorchElastic",
     "TrainJob",
     "Virtualenv",
     "parse_runtime",
@@ -58,16 +61,23 @@ def parse_runtime(text: str, where: str) -> Runtime:
 
 
 def evaluate_record(text: str, modules: Mapping[str, str]) -> Any:
-    """Return the record that a text calls one of the classes in `modules` for; only literals are evaluated.
+    """Return the record that a text calls one of the classes in `modules` for, with literals and such records.
 
     Raises `ValueError`, `TypeError` or `SyntaxError`.
     """
-    call = ast.parse(text.strip(), mode="eval").body
+    return _evaluate_call(ast.parse(text.strip(), mode="eval").body, modules)
+
+
+def _evaluate_call(call: ast.expr, modules: Mapping[str, str]) -> Any:
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in modules):
         raise ValueError(f"it calls none of {', '.join(modules)}")
-    args = [ast.literal_eval(each) for each in call.args]
-    options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    args = [_evaluate(each, modules) for each in call.args]
+    options = {str(each.arg): _evaluate(each.value, modules) for each in call.keywords}
     return getattr(import_module(modules[call.func.id]), call.func.id)(*args, **options)
+
+
+def _evaluate(node: ast.expr, modules: Mapping[str, str]) -> Any:
+    return _evaluate_call(node, modules) if isinstance(node, ast.Call) else ast.literal_eval(node)
 
 
 if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.

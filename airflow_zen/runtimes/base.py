@@ -48,6 +48,8 @@ _RELAY_VARIABLES = ("AIRFLOW_ZEN_MLFLOW_RELAY", "AIRFLOW_ZEN_MLFLOW_STEP")
 _TAIL_LINES = 20
 # How Python ends that does not know an option.
 _USAGE_ERROR = 2
+# PyTorch's elastic launch puts it before each line of a rank.
+_RANK = re.compile(r"(\[rank \d+\] )?(.*)", re.DOTALL)
 _PLAIN = (str, bool, int, float, type(None))
 
 
@@ -85,6 +87,7 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
         log_level=logging.getLogger().getEffectiveLevel(),
         cache_key=execution.find_key(),
         trial=step.trial,
+        ranks=step.runtime.ranks,
     )
 
 
@@ -139,10 +142,11 @@ class OutputStream:
 
     def write(self, line: str, *, is_error: bool = False) -> None:
         """Process one line, without its line break; thread-safe."""
+        rank, text = _RANK.fullmatch(line).groups(default="")  # type: ignore[union-attr]
         if line.startswith(runner.ANSWER_MARK):
             self.answer = line.removeprefix(runner.ANSWER_MARK)[:-1]
-        elif line.startswith(runner.LOG_MARK):
-            self._log(line)
+        elif text.startswith(runner.LOG_MARK):
+            self._log(text, rank)
         else:
             self.tail.append(line)
             self._print(line, is_error=is_error)
@@ -152,9 +156,9 @@ class OutputStream:
         output.write(f"{line}\n")
         output.flush()
 
-    def _log(self, line: str) -> None:
+    def _log(self, line: str, rank: str) -> None:
         record = json.loads(line)
-        logging.getLogger(record["logger"]).log(record["zen.log"], "%s", record["message"])
+        logging.getLogger(record["logger"]).log(record["zen.log"], "%s%s", rank, record["message"].removeprefix(rank))
 
 
 def describe_exit(code: int, tail: Iterable[str], runtime: Runtime, *, out_of_memory: str = "") -> RuntimeUnavailable:

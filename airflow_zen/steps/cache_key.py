@@ -204,7 +204,7 @@ def cache_key(
             ingredients[label] = value
     context = _context_values(step, included, code)
     ingredients |= {f"context {name}": _value_fingerprint(name, value) for name, value in context.items()}
-    ingredients |= _input_ingredients(step, included, stack) | _output_ingredients(step, stack)
+    ingredients |= _input_ingredients(step, included, stack) | _output_ingredients(step, stack) | step.runtime.numerics
     ingredients |= external_fingerprints(step.cache, step.function, stack.environment)
     if step.version not in ("", None):
         ingredients["version"] = fingerprint(step.version)

@@ -20,6 +20,7 @@ from airflow_zen.artifacts.store import list_files
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, CheckpointError
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.steps.conversion import process_directory
+from airflow_zen.steps.ranks import process_rank
 from airflow_zen.steps.runtime import CheckpointPlace, current_checkpoints
 from airflow_zen.steps.spec import StackSpec
 from airflow_zen.transports.base import quote_key_part, run_in_parallel
@@ -59,7 +60,7 @@ class Checkpoints:
         self._stack = place.stack
         self._folder = f"{instance_folder(place.run)}/{quote_key_part(place.find_key())}"
         environment = place.stack.environment
-        self._rank = int(environment.get("RANK") or 0)
+        self._rank = process_rank(environment)
         self._attempt = f"{place.run.try_number}.{environment.get('TORCHELASTIC_RESTART_COUNT') or 0}"
         self._has_read = False
 

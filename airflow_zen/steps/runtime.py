@@ -113,6 +113,14 @@ class StepResult(msgspec.Struct, frozen=True):
     has_checkpoints: bool = False
 
 
+class RankOptions(msgspec.Struct, frozen=True):
+    """How PyTorch's elastic launch runs a function in several processes; see `TorchElastic`."""
+
+    nproc_per_node: int
+    max_restarts: int
+    backend: str | None
+
+
 class Runtime:
     """Load the arguments of a step, call its function, and store its outputs, in this process or elsewhere.
 
@@ -127,6 +135,16 @@ class Runtime:
         reason if the environment cannot be told.
         """
         raise NotImplementedError
+
+    @property
+    def ranks(self) -> RankOptions | None:
+        """Return how the far side runs the function in several processes; None for one."""
+        return None
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """Return what changes the numbers of a result, wherever it is computed, for the cache key by label."""
+        return {"ranks": str(self.ranks.nproc_per_node)} if self.ranks else {}
 
     def discard(self, run: StepRunId, stack: Stack) -> None:
         """Stop what still runs for a task instance whose deferred step has a result or an error."""

@@ -135,6 +135,12 @@ class Metadata:
         self.asset, self.extra, self.alias = asset, extra, alias
 
 
+def asset_event(event: Mapping[str, Any]) -> Metadata:
+    """Return the description of an asset event in an answer as a step yields it."""
+    alias = _Asset(event["alias"]) if event["alias"] else None
+    return Metadata(_Asset(**event["asset"]), event["extra"], alias)
+
+
 _AIRFLOW_EXCEPTION = _exception("AirflowException")
 _AIRFLOW_NAMES = {
     "AirflowException": _AIRFLOW_EXCEPTION,

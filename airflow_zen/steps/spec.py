@@ -11,6 +11,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.json_records import decode_record
 from airflow_zen.runs.step_run import NOT_MEASURED, ResourceUsage
 from airflow_zen.stack import SavedArtifact, Stack
+from airflow_zen.steps.runtime import RankOptions
 from airflow_zen.steps.trial import Trial
 
 
@@ -117,9 +118,9 @@ class StepSpec(msgspec.Struct, frozen=True):
     and `answer` exist in every format, so that a runner that cannot read the rest answers with the reason. `module` and
     `qualname` name the function, in one of `modules` or in an installed distribution. `arguments` is typed JSON by
     parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step
-    run, and `cache_key` the key of its checkpoints. `answer`: the path of a file, or a key in the artifact root; empty for
-    a line on standard output. `log_level`: the lowest level of log records to send. `trial`: what makes the step a trial
-    of a sweep.
+    run, and `cache_key` the key of its checkpoints. `ranks`: how many processes run the function. `answer`: the path of
+    a file, or a key in the artifact root; empty for a line on standard output. `log_level`: the lowest level of log
+    records to send. `trial`: what makes the step a trial of a sweep.
     """
 
     format: int
@@ -138,6 +139,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     log_level: int = 20
     cache_key: str = ""
     trial: Trial | None = None
+    ranks: RankOptions | None = None
 
 
 class StoredOutput(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ import airflow_zen
 from airflow_zen.errors import CheckpointError, MaterializerNotFound
 from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention
+from airflow_zen.steps.ranks import RANKED_VARIABLE
 from tests.calls import record_call, recorded_calls
 
 
@@ -188,6 +189,7 @@ def save_as_ranks(broken: str) -> list[str]:
 def test_only_rank_0_saves(run, stack, broken, monkeypatch):
     """Other ranks read what rank 0 saved; at their start not what it has saved since its own."""
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv(RANKED_VARIABLE, "1")
     with pytest.raises(OSError):
         run(save_as_ranks, str(broken))
     broken.unlink()

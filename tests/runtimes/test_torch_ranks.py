@@ -1,0 +1,140 @@
+"""Promises of `TorchElastic` with PyTorch: two ranks of one step on this machine."""
+
+import logging
+
+import pytest
+
+from airflow_zen import load
+from airflow_zen.config.settings import open_stack
+from airflow_zen.errors import RuntimeUnavailable
+from airflow_zen.runtimes import TorchElastic
+
+pytestmark = pytest.mark.ml
+pytest.importorskip("torch")
+
+_HEADER = """
+import logging, os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from airflow.sdk import dag
+from airflow_zen import checkpoint, log_metadata, ml_step
+"""
+
+_SHARED = (
+    _HEADER
+    + """
+def private_megabytes() -> float:
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("RssAnon:")[2].split()[0]) / 1024
+
+@ml_step
+def make(megabytes: int) -> np.ndarray:
+    return np.arange(megabytes * 131_072, dtype=np.float64)
+
+@ml_step
+def total(values: np.ndarray) -> list[float]:
+    import torch
+    from torch import distributed
+
+    rank = distributed.get_rank()
+    before = private_megabytes()
+    found = torch.from_numpy(values).sum()
+    used = private_megabytes() - before
+    logging.getLogger("mine").warning("the sum is %s", float(found))
+    print("a print of", rank)
+    memory = torch.tensor([used])
+    distributed.all_reduce(found)
+    distributed.all_reduce(memory, distributed.ReduceOp.MAX)
+    log_metadata({"rank": rank})
+    if rank:
+        values[:] = 0
+    distributed.barrier()
+    return [float(found), float(values[-1]), float(memory), distributed.get_world_size(), rank]
+
+@dag(schedule=None)
+def pipeline():
+    total(make(48))
+"""
+)
+
+
+def test_ranks_work_together(load_dag_file, root, caplog, capfd):
+    """Ranks are one process group and share the inputs; rank 0's value is the output, and all log with their rank."""
+    from tests.harness import run_dag
+
+    text = _SHARED.replace("@ml_step\ndef total", "@ml_step(runtime='TorchElastic(nproc_per_node=2)')\ndef total")
+    with caplog.at_level(logging.INFO):
+        run = run_dag(load_dag_file(text).pipeline())
+    assert run.states == {"make": "success", "total": "success"}, run.tasks[-1].error
+    count = 48 * 131_072
+    total, last, megabytes, size, rank = load(run.xcom("total"))
+    assert (total, last, size, rank) == (count * (count - 1), count - 1, 2, 0)
+    assert megabytes < 16
+    messages = {record.getMessage() for record in caplog.records if record.name == "mine"}
+    assert messages == {f"[rank {rank}] the sum is {count * (count - 1) / 2}" for rank in (0, 1)}
+    printed = capfd.readouterr().out.splitlines()
+    assert {"[rank 0] a print of 0", "[rank 1] a print of 1"} <= set(printed)
+    (record,) = [
+        each for each in open_stack().records.read_dag_run("pipeline", "manual__1") if each.id.task_id == "total"
+    ]
+    facts = record.metadata[""]
+    assert facts["rank"] == 0
+    assert {
+        "system/rank_0/cpu_seconds",
+        "system/rank_1/cpu_seconds",
+        "system/rank_1/peak_memory_megabytes",
+    } <= facts.keys()
+
+
+_FAILS = (
+    _HEADER
+    + """
+class Unstable(ValueError):
+    pass
+
+@ml_step
+def step(how: str) -> int:
+    from torch import distributed
+
+    ckpt = checkpoint()
+    begun = ckpt.latest() or 0
+    if distributed.get_rank() == 1:
+        if how == "raise":
+            raise Unstable("the loss is nan")
+        if how == "kill" or begun == 0:
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    ckpt.save(begun + 1, step=begun + 1)
+    distributed.barrier()
+    return begun + 1
+
+@dag(schedule=None)
+def pipeline():
+    step({how!r})
+"""
+)
+
+
+def test_the_error_of_a_rank(run_file):
+    """A rank that raises fails the step with its own exception and traceback; the others are not blamed."""
+    run = run_file(_FAILS.replace("{how!r}", "'raise'"), TorchElastic(2))
+    error = run.tasks[-1].error
+    assert (type(error).__name__, str(error)) == ("Unstable", "the loss is nan")
+    assert isinstance(error, ValueError)
+    assert "Raised in rank 1 of 2." in error.__notes__
+
+
+def test_a_lost_rank(run_file):
+    """A rank that is killed fails the step by its number and its signal."""
+    run = run_file(_FAILS.replace("{how!r}", "'kill'"), TorchElastic(2))
+    error = run.tasks[-1].error
+    assert isinstance(error, RuntimeUnavailable)
+    assert "Rank 1 of 2 was lost to SIGKILL" in str(error)
+
+
+def test_a_restart_goes_on(run_file):
+    """After a rank was killed all ranks are started again, from the last checkpoint."""
+    run = run_file(_FAILS.replace("{how!r}", "'once'"), TorchElastic(2, max_restarts=1))
+    assert run.states == {"step": "success"}, run.tasks[-1].error
+    assert load(run.xcom("step")) == 2
+    assert list(open_stack().store.transport.list("checkpoints")) == []
