@@ -112,7 +112,7 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     opening: Future[OpenedRun] = Future()
     opening.set_result(OpenedRun(environment=_step_environment()))
     run = StepRun(StepRunId.parse(spec.run), cache_key=spec.cache_key)
-    collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names), spec.trial)
+    collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names), _read_trial(spec))
     scratch = stack.store.temporary_directory()
     hooks = _event_hooks(events)
     return Execution(step, arguments, stack, run, opening, hooks, collector, scratch, find_key=lambda: spec.cache_key)
@@ -139,6 +139,15 @@ def _rank_answer() -> Mapping[str, str]:
     from airflow_zen.steps.torch_ranks import answer_path
 
     return {"answer": answer_path(folder, os.environ)}
+
+
+def _read_trial(spec: StepSpec) -> object:
+    if spec.trial is None:
+        return None
+    from airflow_zen.json_records import convert_record
+    from airflow_zen.steps.trial import Trial
+
+    return convert_record(spec.trial, Trial)
 
 
 def _read_arguments(spec: StepSpec, function: Any, stack: Stack) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.steps.arguments import describe_as_json
-from airflow_zen.steps.trial import is_pruned
 
 if TYPE_CHECKING:
     from airflow_zen.operators.ml_step import MLStepOperator
@@ -34,7 +33,7 @@ def mapped_task_label(operator: MLStepOperator, arguments: Arguments, part: Task
 def cache_label(run: StepRun) -> str:
     """Return the label of a task by its arguments, and by how it used the cache."""
     if run.id.map_index >= 0:
-        pruned = " (pruned)" if is_pruned(run.metadata) else ""
+        pruned = " (pruned)" if run.is_pruned else ""
         return f"{run.label or run.id.map_index}{pruned}{' (cached)' if run.is_hit else ''}"
     return "cached" if run.is_hit else _shorten_label(f"computed: {run.why}" if run.why else "computed")
 

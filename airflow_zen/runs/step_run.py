@@ -149,6 +149,11 @@ class StepRun(msgspec.Struct, frozen=True):
         return self.cache is CacheState.HIT
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether this is a trial that its sweep's pruner ended."""
+        return "trial:pruned" in self.metadata
+
+    @property
     def end_time(self) -> float:
         """When the run ended, or when it started where it has not ended; seconds since the epoch."""
         return self.started if self.ended is None else self.ended

@@ -86,7 +86,7 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
         previews=step.previews,
         log_level=logging.getLogger().getEffectiveLevel(),
         cache_key=execution.find_key(),
-        trial=step.trial,
+        trial=msgspec.to_builtins(step.trial),
         ranks=step.runtime.ranks,
     )
 

@@ -21,7 +21,6 @@ from airflow_zen.steps.cache_key import StepPlan, cache_key, plan_step
 from airflow_zen.steps.new_versions import next_versions
 from airflow_zen.steps.output_checks import FailedReport, failed_error, judge_reports
 from airflow_zen.steps.runtime import Execution, StepResult
-from airflow_zen.steps.trial import is_pruned, with_trial_metrics
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import Lease
@@ -159,7 +158,9 @@ def _compute(
             log.info("This trial is pruned at %s", pruned)
             result = StepResult({}, has_checkpoints=True)
             seconds = stack.clock() - run.started
-            run = replace(run, seconds=seconds, metadata=describe_as_json(collector.facts))
+            run = replace(
+                run, seconds=seconds, metadata=describe_as_json(collector.facts), resources=execution.meter.stop()
+            )
         except BaseException as error:
             run = replace(run, metadata=describe_as_json(collector.facts), resources=execution.meter.stop())
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), opening.result())
@@ -171,8 +172,7 @@ def _compute(
             outputs={name: artifact.ref for name, artifact in result.saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in result.saved.values()},
         )
-        if step.trial:
-            run = with_trial_metrics(run, step.trial, stack, opening.result())
+        run = _with_trial_metrics(run, step, stack, opening.result())
         run, failed = judge_reports(step, stack, run)
         versions = next_versions(step, stack, run, result.newest, failed)
         previews = _begin_previews(run, step, stack, result, versions)
@@ -186,6 +186,22 @@ def _compute(
             with log_errors(f"The checkpoints of {run.id} are left to a prune"):
                 delete_checkpoints(stack, run.id)
         return _apply_failures(run, failed, run_hooks)
+
+
+def _with_trial_metrics(
+    run: StepRun,
+    step: Step,
+    stack: Stack,
+    opened: OpenedRun | None = None,
+    metadata: Mapping[str, Mapping[str, Any]] | None = None,
+) -> StepRun:
+    """Return the run of a trial with its metrics, any other as it is; `metadata` are those of a reused trial."""
+    if not step.trial:
+        return run
+    from airflow_zen.steps.trial import with_trial_metrics
+
+    run = run if metadata is None else replace(run, metadata=metadata)
+    return with_trial_metrics(run, step.trial, stack, opened)
 
 
 def _checkpoint_key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> str:
@@ -254,8 +270,7 @@ def _reuse_entry(
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
     run = replace(run, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
-    if step.trial:
-        run = with_trial_metrics(replace(run, metadata=entry.metadata), step.trial, stack)
+    run = _with_trial_metrics(run, step, stack, metadata=entry.metadata)
     recording = pool.submit(_record_reuse, step, plan, stack, run, starting)
     run_hooks.on_reused(entry.origin, entry.page)
     run, opened, failed = recording.result()
@@ -304,7 +319,7 @@ def _store_in_cache(
     A lease that is held for it becomes the entry.
     """
     key = plan.key
-    if key is None or not (run.outputs or step.outputs.each or step.cache_always or is_pruned(run.metadata)):
+    if key is None or not (run.outputs or step.outputs.each or step.cache_always or run.is_pruned):
         return []
     if run.state is StepState.FAILED and not set(step.outputs.names) <= run.outputs.keys():
         return []

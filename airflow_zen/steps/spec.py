@@ -12,7 +12,6 @@ from airflow_zen.json_records import decode_record
 from airflow_zen.runs.step_run import NOT_MEASURED, ResourceUsage
 from airflow_zen.stack import SavedArtifact, Stack
 from airflow_zen.steps.runtime import RankOptions
-from airflow_zen.steps.trial import Trial
 
 
 class StorageConnection(msgspec.Struct, frozen=True):
@@ -120,7 +119,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step
     run, and `cache_key` the key of its checkpoints. `ranks`: how many processes run the function. `answer`: the path of
     a file, or a key in the artifact root; empty for a line on standard output. `log_level`: the lowest level of log
-    records to send. `trial`: what makes the step a trial of a sweep.
+    records to send. `trial`: the fields of what makes the step a trial of a sweep.
     """
 
     format: int
@@ -138,7 +137,7 @@ class StepSpec(msgspec.Struct, frozen=True):
     previews: bool | None = None
     log_level: int = 20
     cache_key: str = ""
-    trial: Trial | None = None
+    trial: Mapping[str, Any] | None = None
     ranks: RankOptions | None = None
 
 

@@ -35,12 +35,12 @@ from airflow_zen.steps.outputs import (
     runtime_class,
 )  # fmt: skip
 from airflow_zen.steps.runtime import IN_PROCESS, Runtime
-from airflow_zen.steps.trial import Trial
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.base import Materializer
     from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.stack import Stack
+    from airflow_zen.steps.trial import Trial
 
 
 class Cache(msgspec.Struct, frozen=True):

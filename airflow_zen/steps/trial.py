@@ -99,11 +99,6 @@ def report(metric: float, step: int) -> None:
         raise TrialPruned(f"step {step}: {trial.metric or 'metric'} {metric:g}")
 
 
-def is_pruned(metadata: Mapping[str, Any]) -> bool:
-    """Whether the metadata of a step run are those of a pruned trial."""
-    return f"{TRIAL}:{PRUNED}" in metadata
-
-
 def import_optuna(purpose: str) -> Any:
     """Return the module. Raises `SweepError` where it is not installed."""
     try:
@@ -129,7 +124,7 @@ def with_trial_metrics(run: StepRun, trial: Trial, stack: Stack, opened: OpenedR
     Where the sweep's metric is not among them, it is looked up in the open MLflow run.
     """
     found = {**_logged(run, trial), **_returned(run, stack), **run.metadata.get(f"{TRIAL}:{METRICS}", {})}
-    if opened and trial.metric not in found and not is_pruned(run.metadata):
+    if opened and trial.metric not in found and not run.is_pruned:
         found = {**stack.lineage.logged_metrics(opened), **found}
     return replace(run, metadata={**run.metadata, f"{TRIAL}:{METRICS}": found})
 

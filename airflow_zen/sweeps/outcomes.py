@@ -11,7 +11,7 @@ import msgspec
 
 from airflow_zen.errors import SweepError
 from airflow_zen.runs.step_run import StepState
-from airflow_zen.steps.trial import METRICS, REPORTS, TRIAL, EarlierTrial, is_pruned
+from airflow_zen.steps.trial import METRICS, REPORTS, TRIAL, EarlierTrial
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -73,7 +73,7 @@ def read_outcomes(
 def _outcome(number: int, parameters: Mapping[str, Any], run: StepRun | None) -> Outcome:
     if run is None:
         return Outcome(number, dict(parameters), TrialState.FAILED, error="it did not run, or its process was killed")
-    state = TrialState.PRUNED if is_pruned(run.metadata) else TrialState.SUCCEEDED
+    state = TrialState.PRUNED if run.is_pruned else TrialState.SUCCEEDED
     return Outcome(
         number,
         dict(parameters),

@@ -137,7 +137,7 @@ def step_tags(run: StepRun, parent: str) -> dict[str, str]:
 def end_tags(run: StepRun) -> dict[str, str]:
     """Return the tags of a step run that are known at its end."""
     failed = run.state is not StepState.FINISHED
-    trial = "pruned" if "trial:pruned" in run.metadata else ""
+    trial = "pruned" if run.is_pruned else ""
     error = run.error if failed else ""
     return _valid_tags({**_cache_tags(run), **artifact_tags(run), "zen.error": error, "zen.trial": trial})
 
