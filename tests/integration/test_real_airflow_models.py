@@ -22,11 +22,15 @@ def events_of(deployment, dag_id, count):
 
 
 def answer(deployment, run, option):
-    """Answer the question of a run as a person does, once it is asked."""
+    """Answer the question of a run as a person does, some seconds after it is asked.
+
+    Airflow takes a task for killed that is queued again before the scheduler knows that its first process has ended.
+    """
     deadline = time.monotonic() + 300
     while deployment.tasks(run)["approve_promote", -1].state not in ("awaiting_input", "deferred"):
         assert time.monotonic() < deadline, deployment.tasks(run)
         time.sleep(0.5)
+    time.sleep(5)
     deployment.airflow.answer(run, "approve_promote", option)
 
 

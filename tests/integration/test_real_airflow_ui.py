@@ -117,6 +117,7 @@ def test_what_a_task_shows_without_its_log(deployment, page, screenshot):
         buttons = page.locator("a[rel='noopener noreferrer']").filter(has_not=page.locator("svg"))
         links = {button.inner_text(): button.get_attribute("href") for button in buttons.all()}
         assert names == links.keys()
+        assert links.pop("Artifacts").startswith(api.dag_run_url(run))
         assert all(url.startswith(deployment.mlflow_uri) for url in links.values())
     page.get_by_role("heading", name="score [offset=1 (cached)]").wait_for()
     screenshot(page, "airflow-task")

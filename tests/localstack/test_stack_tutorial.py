@@ -16,7 +16,7 @@ _VARYING = [
     (r"\d{4}-\d\d-\d\dT[\d:.Z]+(\+00:00)?", "TIME"),
     (r"^.* ready after.*$", "READY"),
     (r" *[\d.]+ ?(ms|s|min|h|days)\b", " DURATION"),
-    (r" *[\d.]+ k?B\b", " SIZE"),
+    (r" *[\d.]+ [kM]?B\b", " SIZE"),
     (r"\b[0-9a-f]{12,64}\b", "DIGEST"),
     (r"\b[0-9a-f]{4}…", "DIGEST…"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
