@@ -101,9 +101,9 @@ _OPTIONS = {
         "stored. Artifact(previews=…) of an output takes precedence.",
     ),
     "plan_page": _flag(
-        "True",
+        "False",
         "Make plans for the pages in Airflow: `airflow zen plan`, which runs the code of a DAG file, in a process on the "
-        "host of the API server.",
+        "host of the API server. Allow it only where authors of DAGs may run code there.",
     ),
     "runtime": _text(
         "Virtualenv(['pandas<3', 'scikit-learn'])",

@@ -137,6 +137,8 @@ def _airflow_options(layout: Layout) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
         "ZEN__DEPLOYMENTS_DIR": str(layout.deployments),
+        # The DAG files are on this host, and whoever may write them runs code here anyway.
+        "ZEN__PLAN_PAGE": "True",
         # Processes that know nothing but AIRFLOW_HOME have the password from here.
         "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_uri,
         **load_or_create_secrets(layout.directory / "secrets.json", _new_secrets),

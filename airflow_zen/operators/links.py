@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import airflow
 from airflow.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
@@ -51,10 +52,14 @@ class ProducedByLink(StepLink):
 STEP_LINKS: tuple[StepLink, ...] = (MlflowRunLink(), ArtifactsLink(), VersionsLink(), ProducedByLink())
 
 
-def page_link(ti: Any) -> Mapping[str, str]:
-    """Return the link to a task instance's page in Airflow, beside its log; empty where Airflow's address is not known."""
+def page_link(ti: Any, airflow_version: str = airflow.__version__) -> Mapping[str, str]:
+    """Return the link to a task instance's page in Airflow, beside its log.
+
+    It is empty where Airflow's address is not known, and before Airflow 3.3, which has no such page.
+    """
     page = str(getattr(ti, "log_url", "") or "").partition("?")[0]
-    return {ArtifactsLink.name: f"{page}/plugin/zen-step"} if page else {}
+    has_page = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)
+    return {ArtifactsLink.name: f"{page}/plugin/zen-step"} if page and has_page else {}
 
 
 def add_links(operator: MLStepOperator, addresses: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from airflow import __version__ as airflow_version
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
@@ -102,5 +103,5 @@ class ZenPlugin(AirflowPlugin):
 
     name = "airflow_zen"
     listeners = [DagRunListener()]
-    fastapi_apps = mount.fastapi_apps()
-    react_apps = mount.react_apps()
+    fastapi_apps = mount.fastapi_apps(airflow_version)
+    react_apps = mount.react_apps(airflow_version)

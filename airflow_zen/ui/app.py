@@ -19,6 +19,7 @@ from airflow_zen.ui import catalogue_routes, content, dag_routes
 from airflow_zen.ui.access import ContentOfDag, Name, OptionalName, RequestAccess, RunsOfDag, not_found
 from airflow_zen.ui.facts import output_facts
 from airflow_zen.ui.mapped_page import mapped_page
+from airflow_zen.ui.mlflow_links import dag_run_links
 from airflow_zen.ui.mount import URL_PREFIX
 from airflow_zen.ui.responses import ArtifactPage, MappedPage, RunKey, RunPage, StepPage
 from airflow_zen.ui.run_page import RunSnapshot, run_page
@@ -164,6 +165,8 @@ class StepArtifact:
         self.facts = next(each for each in found if each.argument == argument)
         if not self.facts.is_readable:
             raise not_found()
+        links = dag_run_links(self.opened, dag_id, run_id)
+        self.facts = self.facts.model_copy(update={"mlflow_url": links.artifact_url(ref)})
         self.ref = self.opened.stack.store.relocate(ref)
 
 

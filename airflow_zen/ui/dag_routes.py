@@ -16,6 +16,11 @@ from airflow_zen.ui.stacks import stacks
 router = APIRouter(prefix="/api/dags/{dag_id}")
 _planner = Planner()
 
+_PLANS_ARE_OFF = (
+    "[zen] plan_page is off, because a plan runs the code of the DAG file on the host of the API server. Use `airflow zen "
+    "plan`, or set it to True for the API server (AIRFLOW__ZEN__PLAN_PAGE=True), on whose host the DAG files have to be."
+)
+
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -43,7 +48,6 @@ def read_comparison(dag_id: RunsOfDag, access: RequestAccess, before: Name, afte
 @router.get("/plan")
 def read_plan(dag_id: CodeOfDag) -> PlanPage:
     """Return what a run started now would reuse."""
-    if not conf.getboolean("zen", "plan_page", fallback=True):
-        error = "[zen] plan_page is off, because a plan runs the code of the DAG file. Use `airflow zen plan`."
-        return PlanPage(dag_id=dag_id, steps=[], error=error)
+    if not conf.getboolean("zen", "plan_page", fallback=False):
+        return PlanPage(dag_id=dag_id, steps=[], error=_PLANS_ARE_OFF)
     return _planner.plan(dag_id)

@@ -33,13 +33,17 @@ class PagesApp:
         await self._app(scope, receive, send)
 
 
-def fastapi_apps() -> list[dict[str, Any]]:
-    """Return the registration of the application."""
+def fastapi_apps(airflow_version: str) -> list[dict[str, Any]]:
+    """Return the registration of the application; none in a release of Airflow that cannot show its pages."""
+    if not _has_pages(airflow_version):
+        return []
     return [{"app": PagesApp(), "url_prefix": URL_PREFIX, "name": "Airflow zen"}]
 
 
-def react_apps() -> list[dict[str, Any]]:
+def react_apps(airflow_version: str) -> list[dict[str, Any]]:
     """Return the registrations of the pages; the bundle sets a global variable for the name of each."""
+    if not _has_pages(airflow_version):
+        return []
     bundle_url = f"{URL_PREFIX[1:]}/static/main.js?v={airflow_zen.__version__}"
     pages = (
         {"name": "Lineage", "destination": "dag_run", "url_route": "zen-run"},
@@ -49,3 +53,8 @@ def react_apps() -> list[dict[str, Any]]:
         {"name": "Artifact catalogue", "destination": "nav", "url_route": "zen-artifacts", "category": "browse"},
     )
     return [{"bundle_url": bundle_url, **page} for page in pages]
+
+
+def _has_pages(airflow_version: str) -> bool:
+    """Whether a release of Airflow has what the bundle takes from it: theme, components and router came with 3.3."""
+    return tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_zen.lineage.graph.model import CACHED, Graph, Node, NodeKind, build_graph
-from airflow_zen.lineage.mlflow.description import PageUrls
 from airflow_zen.lineage.savings import RunTotals, totals_of_dag_run
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.ui.airflow_runs import DagRunState, InstanceState, read_dag_run, upstream_tasks
 from airflow_zen.ui.facts import key_of_origin, output_facts, seconds_of, shorten, state_of
+from airflow_zen.ui.mlflow_links import dag_run_links
 from airflow_zen.ui.responses import GraphEdge, GraphNode, RunPage, StepRow, Totals
 
 if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.description import PageUrls
     from airflow_zen.ui.access import Access
     from airflow_zen.ui.stacks import OpenedStack
 
@@ -86,7 +87,8 @@ def run_page(
     snapshot = RunSnapshot.read(opened, dag_id, run_id)
     if snapshot is None:
         return None
-    graph = _build_graph(snapshot, expand)
+    links = dag_run_links(opened, dag_id, run_id)
+    graph = _build_graph(snapshot, expand, links)
     airflow, ends = snapshot.airflow, [run.end_time for run in snapshot.runs.values()]
     return RunPage(
         dag_id=dag_id,
@@ -99,6 +101,7 @@ def run_page(
         steps=[_task_row(snapshot, instances, access) for instances in snapshot.tasks().values()],
         nodes=[_graph_node(node, snapshot) for node in graph.nodes],
         edges=[*_data_edges(graph), *_order_edges(graph, snapshot)],
+        mlflow_url=links.parent_url,
     )
 
 
@@ -164,7 +167,7 @@ def _mapped_row(snapshot: RunSnapshot, instances: Sequence[Instance], states: Co
     )
 
 
-def _build_graph(snapshot: RunSnapshot, expand: Collection[str]) -> Graph:
+def _build_graph(snapshot: RunSnapshot, expand: Collection[str], links: PageUrls) -> Graph:
     """Return the lineage graph, with a step that has no record yet as one that runs and has read nothing so far."""
     waiting = [
         StepRun(
@@ -176,7 +179,7 @@ def _build_graph(snapshot: RunSnapshot, expand: Collection[str]) -> Graph:
         if instance not in snapshot.runs
     ]
     runs = [*snapshot.runs.values(), *waiting]
-    return build_graph(snapshot.dag_id, snapshot.run_id, runs, PageUrls(), COLLAPSE_ABOVE, expand)
+    return build_graph(snapshot.dag_id, snapshot.run_id, runs, links, COLLAPSE_ABOVE, expand)
 
 
 def _graph_node(node: Node, snapshot: RunSnapshot) -> GraphNode:
@@ -201,6 +204,7 @@ def _graph_node(node: Node, snapshot: RunSnapshot) -> GraphNode:
         ended=node.ended,
         seconds=sum(seconds_of(run) or 0.0 for run in runs) if runs else None,
         can_expand=bool(task_id) and node.count > 1,
+        url=node.url if runs or not task_id else "",
     )
 
 

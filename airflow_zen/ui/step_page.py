@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 
@@ -108,10 +108,17 @@ def _with_record(page: StepPage, run: StepRun, opened: OpenedStack, access: Acce
 
 
 def resources_of(run: StepRun) -> dict[str, float]:
-    """Return what a step run used, by name; empty where its record says nothing."""
-    used: Any = getattr(run, "resources", None)
-    fields = {name: getattr(used, name) for name in getattr(used, "__struct_fields__", ())} or dict(used or {})
-    return {name: value for name, value in fields.items() if isinstance(value, int | float)}
+    """Return what a step run used, by names that end with the unit; empty for a reused result, which used nothing."""
+    used = run.resources
+    found = {
+        "peak_memory_bytes": used.peak_memory,
+        "memory_limit_bytes": used.memory_limit,
+        "cpu_seconds": used.cpu_seconds,
+        "gpu_memory_bytes": used.gpu_memory,
+        "read_bytes": used.read_bytes,
+        "written_bytes": used.written_bytes,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def key_diff(run: StepRun, opened: OpenedStack, access: Access, *, with_source: bool) -> KeyDiff | None:

@@ -81,6 +81,13 @@ def test_secrets_are_created_once(layout):
     assert set(json.loads(file.read_text()).values()) <= set(told.values())
 
 
+def test_pages_make_plans(layout):
+    """The DAG files of a local stack are on the host of its API server, so its pages show plans; the caller can say no."""
+    assert service_environment(layout, {})["AIRFLOW__ZEN__PLAN_PAGE"] == "True"
+    no = {"AIRFLOW__ZEN__PLAN_PAGE": "False"}
+    assert service_environment(layout, no).items() >= no.items()
+
+
 def test_airflow_cfg_has_the_options(layout):
     """Airflow reads the stack's options, and those of the caller, from its airflow.cfg; only the owner can read it."""
     settings = {"AIRFLOW__SMTP__SMTP_PASSWORD": "50%s %(home)s", "OTHER": "x", "AIRFLOW__CORE__PARALLELISM": "7"}

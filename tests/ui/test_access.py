@@ -43,6 +43,36 @@ def test_finds_nothing_under_hostile_names(field, text, ran, get):
         assert get(f"api/dags/{dag_id}/{page}", **{**query, field: text}).status_code in (404, 422)
 
 
+HOSTILE_QUERIES = [
+    ("run", {}, "run_id"),
+    ("step", {"run_id": "r1"}, "task_id"),
+    ("mapped", {"run_id": "r1"}, "task_id"),
+    ("mapped", {"task_id": "trial"}, "run_id"),
+    ("compare", {"before": "r1"}, "after"),
+    ("compare", {"after": "r1"}, "before"),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_finds_no_page_under_hostile_names(text, ran, get):
+    """A DAG run or a task that is named like a path, a control character or code is not found, on no page of a DAG."""
+    dag_id = ran(rates=(0.1,))
+    for page, query, field in HOSTILE_QUERIES:
+        found = get(f"api/dags/{dag_id}/{page}", **query, **{field: text})
+        assert found.status_code in (404, 422), (page, field)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("field", ["sort", "value", "expand"])
+def test_ignores_hostile_options(field, text, ran, get):
+    """What a table is sorted by, and which task is unfolded, is compared with names that are known, and never used as code."""
+    dag_id = ran(rates=(0.1, 0.2))
+    page = "run" if field == "expand" else "mapped"
+    found = get(f"api/dags/{dag_id}/{page}", run_id="r1", task_id="trial", **{field: text})
+    assert found.status_code in (200, 422)
+    assert found.status_code == 422 or len(found.json()["rows" if page == "mapped" else "steps"]) in (2, 3)
+
+
 @pytest.mark.parametrize("dag_id", ["..", "%2e%2e", "a%00b", "../../run", "~"])
 def test_finds_nothing_under_hostile_dags(dag_id, ran, get):
     """The DAG in an address is a name, never a path."""

@@ -69,15 +69,48 @@ def test_hides_versions_of_other_dags(page, name, get, answer):
     assert answer("api/catalogue/storage", reads="other")["rows"] == []
 
 
-def test_keeps_what_no_dag_made_for_readers_of_every_dag(root, answer):
-    """An artifact that was saved by hand is seen by those who may read every DAG of Airflow."""
+@pytest.fixture
+def two_dags(airflow_db):
+    """Two DAGs in Airflow's database, which no user but a reader of every DAG may both read; gives the first."""
+    from airflow.models import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    dag_ids = ("catalogue_one", "catalogue_two")
+    with create_session() as session:
+        session.merge(DagBundleModel(name="tests"))
+        session.flush()
+        for dag_id in dag_ids:
+            session.merge(DagModel(dag_id=dag_id, bundle_name="tests", fileloc="/dags/x.py", is_stale=False))
+    yield dag_ids[0]
+    with create_session() as session:
+        for dag_id in dag_ids:
+            session.delete(session.get(DagModel, dag_id))
+
+
+def test_keeps_what_no_dag_made_for_readers_of_every_dag(root, two_dags, get, answer):
+    """An artifact that was saved by hand is seen by those who may read every DAG of Airflow, and does not exist for others."""
     airflow_zen.save_artifact({"a": 1}, "by_hand/facts")
-    names = {reads: [row["name"] for row in answer("api/catalogue", reads=reads)["artifacts"]] for reads in ("*",)}
-    assert names == {"*": ["by_hand/facts"]}
+    for reads, status, names in (("*", 200, ["by_hand/facts"]), (two_dags, 404, [])):
+        assert get("api/catalogue/artifact", reads=reads, name="by_hand/facts").status_code == status
+        assert [row["name"] for row in answer("api/catalogue", reads=reads)["artifacts"]] == names
+        assert [row["name"] for row in answer("api/catalogue/storage", reads=reads)["rows"]] == names
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\0b", "..", "x" * 5000, "<script>"])
 def test_finds_nothing_under_hostile_names(root, name, get):
     """A path, a control character or markup in place of a name finds nothing."""
-    assert get("api/catalogue/artifact", name=name).status_code in (404, 422)
-    assert get("api/catalogue/artifact", name="a", version=name).status_code in (404, 422)
+    for page in ("artifact", "preview", "download", "diff", "lineage"):
+        query = {"file": "preview.html", "before": "latest"}
+        assert get(f"api/catalogue/{page}", name=name, **query).status_code in (404, 422), page
+        assert get(f"api/catalogue/{page}", name="a", version=name, **query).status_code in (404, 422), page
+
+
+@pytest.mark.parametrize("text", ["../../etc/passwd", "a\0b", "..", "x" * 5000, "<script>"])
+@pytest.mark.parametrize(
+    ("page", "field"), [("diff", "before"), ("diff", "after"), ("lineage", "version"), ("preview", "file")]
+)
+def test_finds_no_version_under_hostile_names(page, field, text, name, get):
+    """Of a name that exists, too, a version or a file that is named like a path finds nothing."""
+    query = {"name": name, "before": "golden", "file": "preview.html", field: text}
+    assert get(f"api/catalogue/{page}", **query).status_code in (404, 422)

@@ -1,6 +1,7 @@
 import json
 import sys
 
+from airflow_zen.ui.dag_responses import PlanPage
 from airflow_zen.ui.plan_page import Planner
 
 
@@ -36,12 +37,19 @@ def test_compares_two_runs(ran, answer, get):
     assert get(f"api/dags/{dag_id}/compare", before="r1", after="none").status_code == 404
 
 
-def test_needs_the_right_to_read_code_for_a_plan(ran, get, monkeypatch):
-    """A plan runs the DAG's code: it needs the right to read that, and `[zen] plan_page`."""
+def test_makes_plans_only_where_the_deployment_allows_it(ran, get, answer, monkeypatch):
+    """A plan runs the DAG's code: it needs the right to read that, and `[zen] plan_page`, which is off by default."""
     dag_id = ran(rates=(0.1,))
+    made = []
+    monkeypatch.setattr(
+        "airflow_zen.ui.dag_routes._planner.plan", lambda dag: made.append(dag) or PlanPage(dag_id=dag, steps=[])
+    )
+    assert "set it to True" in answer(f"api/dags/{dag_id}/plan", reads=dag_id)["error"]
+    monkeypatch.setenv("AIRFLOW__ZEN__PLAN_PAGE", "True")
     assert get(f"api/dags/{dag_id}/plan", reads=f"{dag_id}/CODE").status_code == 404
-    monkeypatch.setenv("AIRFLOW__ZEN__PLAN_PAGE", "False")
-    assert "[zen] plan_page is off" in get(f"api/dags/{dag_id}/plan", reads=dag_id).json()["error"]
+    assert made == []
+    assert answer(f"api/dags/{dag_id}/plan", reads=dag_id)["error"] == ""
+    assert made == [dag_id]
 
 
 def test_plans_in_a_process_of_its_own(airflow_db, root, tmp_path, monkeypatch):
@@ -59,6 +67,13 @@ def test_plans_in_a_process_of_its_own(airflow_db, root, tmp_path, monkeypatch):
     assert [(step.task_id, step.plan) for step in page.steps] == [("one", "miss")]
     assert page.summary == "0 reused (0.0 s saved), 1 computed, 0 unknown until the run"
     assert planner.plan("planned") is page
+
+
+def test_passes_on_the_warning_of_a_plan():
+    """A step whose last peak of memory was near its limit has the warning of `airflow zen plan` on the page."""
+    row = {"task": "fit[0]", "plan": "miss", "why": "new", "seconds": 1.5, "bytes": None, "warning": "its last peak"}
+    page = Planner((sys.executable, "-c", f"print({json.dumps([row])!r})")).plan("a")
+    assert [(step.task_id, step.seconds, step.warning) for step in page.steps] == [("fit[0]", 1.5, "its last peak")]
 
 
 def test_says_why_there_is_no_plan():

@@ -1,8 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+
 import airflow_zen
 from airflow_zen.plugin.listener import ZenPlugin
+from airflow_zen.ui import mount
 
 
 def test_imports_the_application_with_the_first_request():
@@ -13,6 +16,15 @@ def test_imports_the_application_with_the_first_request():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "['airflow_zen.ui.mount']"
+
+
+@pytest.mark.parametrize(
+    ("version", "pages"), [("3.1.8", 0), ("3.2.2", 0), ("3.3.2", 5), ("3.10.0b1", 5), ("4.0.0", 5)]
+)
+def test_registers_pages_where_airflow_can_show_them(version, pages):
+    """Before Airflow 3.3, whose parts the bundle uses, neither the pages nor their application are registered."""
+    assert len(mount.react_apps(version)) == pages
+    assert len(mount.fastapi_apps(version)) == bool(pages)
 
 
 def test_serves_the_bundle_of_each_page(get):

@@ -1,3 +1,17 @@
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+
+from airflow_zen.config.settings import Settings, open_stack
+from airflow_zen.lineage.mlflow.parent_runs import ParentRun, _claim_key
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
+
+# Nothing answers there.
+_MLFLOW = "http://127.0.0.1:9"
+
+
 def states(page):
     return {row["task_id"]: (row["state"], row["cache"]) for row in page["steps"]}
 
@@ -42,6 +56,31 @@ def test_shows_steps_that_have_not_run(pipeline, run_dag_test, answer):
     assert (trial["states"], trial["error"]) == ({"FINISHED": 1, "FAILED": 1}, "ValueError: a negative rate")
     order = {(edge["source"], edge["target"]) for edge in page["edges"] if edge["kind"] == "order"}
     assert ("step:trial:0", "step:best:-1") in order
+
+
+@pytest.fixture
+def recorded(root, ran):
+    """A DAG run whose parent run in MLflow is named in the store, as a recorder leaves it; MLflow itself is not up."""
+    dag_id = ran(rates=(0.1, 0.2, 0.3, 0.4))
+    rest = MlflowRest(TrackingServer(uri=_MLFLOW))
+    records = open_stack(Settings.read()).store.transport
+    records.write(_claim_key(dag_id, "r1", rest), msgspec.json.encode(ParentRun("7", "abc", "")))
+    return dag_id
+
+
+def test_links_to_mlflow(recorded, answer, monkeypatch):
+    """The DAG run, its steps and its artifacts have links to MLflow, which is not asked for them."""
+    assert answer(f"api/dags/{recorded}/run", run_id="r1")["mlflow_url"] == ""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", _MLFLOW)
+    page = answer(f"api/dags/{recorded}/run", run_id="r1")
+    assert page["mlflow_url"].startswith(f"{_MLFLOW}/#/experiments/7/runs/abc?")
+    urls = {node["id"]: unquote(node["url"]) for node in page["nodes"]}
+    assert f'tags."zen.key" = "{recorded}/r1/load/-1/1"' in urls["step:load:-1"]
+    assert 'tags."zen.task_id" = "trial"' in urls["steps:trial"]
+    assert all(url.startswith(f"{_MLFLOW}/#/experiments/7/runs") for url in urls.values() if url)
+    query = {"run_id": "r1", "task_id": "load", "side": "outputs", "argument": "train"}
+    artifact = answer(f"api/dags/{recorded}/artifact", **query)["artifact"]
+    assert "dataset.digest" in unquote(artifact["mlflow_url"])
 
 
 def test_refuses_a_run_that_does_not_exist(ran, get):

@@ -18,6 +18,18 @@ def test_shows_what_a_step_read_and_made(ran, answer):
     assert "return float(len(frame)) * rate" in page["source"]
 
 
+def test_shows_what_a_step_used(ran, answer):
+    """A computed step has its peak of memory and its processor time, in bytes and seconds; a reused one used nothing."""
+    dag_id = ran("r1", rates=(0.1,))
+    ran("r2", rates=(0.1,))
+    used, nothing = (
+        answer(f"api/dags/{dag_id}/step", run_id=run_id, task_id="load")["resources"] for run_id in ("r1", "r2")
+    )
+    assert used["peak_memory_bytes"] > 10_000_000
+    assert 0 < used["cpu_seconds"] < 600
+    assert nothing == {}
+
+
 def test_explains_a_miss_in_full(ran, answer):
     """A step that was computed again names each ingredient of its key that changed, and the run it is compared with."""
     dag_id = ran("r1", rows=20)

@@ -191,14 +191,27 @@ class ParentRuns:
         return _parent_from_info(self._rest.post("runs/create", request)["run"]["info"])
 
     def _claim_key(self, run: StepRun, successor: str = "") -> str:
-        server = hashlib.sha256(self._rest.server.uri.encode()).hexdigest()[:8]
-        return f"{dag_run_folder(run.id.dag_id, run.id.run_id)}/mlflow-{server}{successor}.json"
+        return _claim_key(run.id.dag_id, run.id.run_id, self._rest, successor)
 
     def _read_claim(self, claim: str) -> ParentRun | None:
-        try:
-            return decode_record(self._transport.read(claim), ParentRun)
-        except ArtifactNotFound:
-            return None
+        return _read_claim(claim, self._transport)
+
+
+def claimed_parent(dag_id: str, run_id: str, rest: MlflowRest, transport: Transport) -> ParentRun | None:
+    """Return the parent run that the store names for a DAG run, without a request to MLflow; None where it names none."""
+    return _read_claim(_claim_key(dag_id, run_id, rest), transport)
+
+
+def _claim_key(dag_id: str, run_id: str, rest: MlflowRest, successor: str = "") -> str:
+    server = hashlib.sha256(rest.server.uri.encode()).hexdigest()[:8]
+    return f"{dag_run_folder(dag_id, run_id)}/mlflow-{server}{successor}.json"
+
+
+def _read_claim(claim: str, transport: Transport) -> ParentRun | None:
+    try:
+        return decode_record(transport.read(claim), ParentRun)
+    except ArtifactNotFound:
+        return None
 
 
 def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | None:

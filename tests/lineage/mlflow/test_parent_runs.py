@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mlflow.entities import ViewType
 
+from airflow_zen.lineage.mlflow.parent_runs import claimed_parent
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -44,7 +45,10 @@ def test_sixteen_first_tasks_make_one_parent(client, new_recorder, step, parents
     runs = [client.get_run(o.run_id) for o in opened]
     assert len({run.info.experiment_id for run in runs}) == 1
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == set(parents(runs[0].info.experiment_id))
-    assert len(parents(runs[0].info.experiment_id)) == 1
+    (parent,) = parents(runs[0].info.experiment_id)
+    first, id_ = recorders[0], step("t0").id
+    claimed = claimed_parent(id_.dag_id, id_.run_id, first.rest, first._transport)
+    assert (claimed.experiment_id, claimed.run_id) == (runs[0].info.experiment_id, parent)
 
 
 def test_the_parent_has_the_parameters_of_the_dag_run(client, new_recorder, step, ended):
