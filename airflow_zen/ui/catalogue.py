@@ -9,6 +9,7 @@ from airflow_zen.artifacts.diff import diff_manifests
 from airflow_zen.errors import ArtifactNotFound, LineageError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.transports.base import map_in_parallel
+from airflow_zen.ui.access import not_found
 from airflow_zen.ui.catalogue_responses import (
     ArtifactComparison,
     CataloguePage,
@@ -51,10 +52,14 @@ def catalogue_page(
 
 
 def find_version(opened: OpenedStack, name: str, version: str, access: Access) -> ArtifactVersion:
-    """Return a version that the user may see. Raises `ArtifactNotFound` for any other."""
-    found = opened.stack.names.get(name, version)
+    """Return a version that the user may see; any other is answered as what does not exist."""
+    try:
+        found = opened.stack.names.get(name, version)
+    except ArtifactNotFound:
+        # Its text suggests similar names and tags, which may be of DAGs that the user may not see.
+        raise not_found() from None
     if not access.may_read_origin(found.origin):
-        raise ArtifactNotFound("This does not exist, or you may not see it.")
+        raise not_found()
     return found
 
 

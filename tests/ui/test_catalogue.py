@@ -45,6 +45,13 @@ def test_follows_lineage(name, answer):
     assert (found["hidden"], found["error"]) == (0, "")
 
 
+def test_tells_nothing_about_hidden_names(name, get):
+    """A name that is hidden, one that is spelled like it, and a version that it does not have are answered with the same words."""
+    queries = ({"name": name}, {"name": f"{name}s"}, {"name": name, "version": "goldem"})
+    found = {get("api/catalogue/artifact", reads="other", **query).text for query in queries}
+    assert found == {'{"detail":"This does not exist, or you may not see it."}'}
+
+
 def test_adds_up_storage(name, answer):
     """Each name has its versions and bytes; equal contents count once."""
     found = answer("api/catalogue/storage")
