@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.mlflow.description import PageUrls
 
@@ -35,7 +37,7 @@ def dag_run_links(opened: OpenedStack, dag_id: str, run_id: str) -> DagRunLinks:
         return DagRunLinks()
     try:
         parent = claimed_parent(dag_id, run_id, opened.mlflow, opened.stack.store.transport)
-    except ZenError:
+    except (ZenError, msgspec.DecodeError):
         return DagRunLinks()
     if parent is None:
         return DagRunLinks()

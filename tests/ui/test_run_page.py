@@ -83,6 +83,15 @@ def test_links_to_mlflow(recorded, answer, monkeypatch):
     assert "dataset.digest" in unquote(artifact["mlflow_url"])
 
 
+def test_has_no_links_that_cannot_be_read(recorded, answer, monkeypatch):
+    """A damaged document in the store costs a page its links to MLflow, and nothing else."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", _MLFLOW)
+    key = _claim_key(recorded, "r1", MlflowRest(TrackingServer(uri=_MLFLOW)))
+    open_stack(Settings.read(), lineage=False).store.transport.write(key, b"{damaged")
+    page = answer(f"api/dags/{recorded}/run", run_id="r1")
+    assert (page["mlflow_url"], {node["url"] for node in page["nodes"]}) == ("", {""})
+
+
 def test_refuses_a_run_that_does_not_exist(ran, get):
     """A run that neither Airflow nor the store knows is not found."""
     assert get(f"api/dags/{ran()}/run", run_id="none").status_code == 404
