@@ -88,7 +88,13 @@ def _has_steps(dag_run: Any) -> bool:
     tasks = getattr(getattr(dag_run, "dag", None), "tasks", None)
     if tasks is None:
         return True
-    return any("@ml_step" in (getattr(t, "operator_name", ""), getattr(t, "task_type", "")) for t in tasks)
+    return any(_is_step(task) for task in tasks)
+
+
+def _is_step(task: Any) -> bool:
+    """Whether a task of a serialized DAG has an operator of this package, or one that is derived from `MLStepOperator`."""
+    names = (getattr(task, "operator_name", ""), getattr(task, "task_type", ""))
+    return "@ml_step" in names or str(getattr(task, "_task_module", "")).startswith("airflow_zen.operators.")
 
 
 def _is_mlflow_configured() -> bool:

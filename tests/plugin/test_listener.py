@@ -16,10 +16,10 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from mlflow import MlflowClient
 
-from airflow_zen import ml_step
+from airflow_zen import fused, ml_step
 from airflow_zen.plugin.listener import DagRunListener, ZenPlugin
 from airflow_zen.plugin.worker import DagRunWorker
-from tests.airflow_version import AIRFLOW_VERSION
+from tests.airflow_version import AIRFLOW_VERSION, DagSerialization
 
 
 @ml_step
@@ -91,6 +91,20 @@ def test_a_dag_without_steps_costs_nothing(mlflow_client, recording_worker):
     listener.on_dag_run_success(ended_dag_run("plain", "BashOperator"), "")
     listener.on_dag_run_failed(ended_dag_run("ours", "BashOperator", "@ml_step"), "")
     assert [(run.dag_id, str(run.state)) for run in recording_worker.runs] == [("ours", "FAILED")]
+
+
+def test_a_fused_group_is_a_step(mlflow_client, recording_worker):
+    """A DAG run is closed too where a fused group is all that its DAG has."""
+
+    @dag(dag_id="ours", schedule=None, start_date=datetime(2026, 1, 1))
+    def ours():
+        with fused("group"):
+            number()
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(ours()))
+    ended = SimpleNamespace(dag_id="ours", run_id="r", dag=stored)
+    DagRunListener(recording_worker).on_dag_run_success(ended, "")
+    assert [run.dag_id for run in recording_worker.runs] == ["ours"]
 
 
 def test_a_new_scheduler_delivers_pending_lineage(mlflow_client, recording_worker):
