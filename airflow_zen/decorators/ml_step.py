@@ -125,7 +125,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
                 )
         if batch is not None:
             self._validate_arg_names("expand", kwargs)
-            return self._expand_in_batches(kwargs, batch)
+            return self._expand_in_batches(kwargs, batch, strict=False)
         return self._to_step_outputs(_declare_assets(super().expand(**kwargs), self.function))
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True, batch: int | None = None) -> Any:
@@ -139,7 +139,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         for value in kwargs if isinstance(kwargs, list | tuple) else [kwargs]:
             _refuse_expand_over_version(self.function.__name__, "kwargs", value)
         if batch is not None:
-            return self._expand_in_batches(kwargs, batch)
+            return self._expand_in_batches(kwargs, batch, strict=strict)
         task = super().expand_kwargs(_load_when_mapped(kwargs), strict=strict)
         return self._to_step_outputs(_declare_assets(task, self.function))
 
@@ -148,10 +148,10 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         _check_options(self.function, kwargs)
         return super().override(**kwargs)
 
-    def _expand_in_batches(self, elements: Any, size: int) -> Any:
+    def _expand_in_batches(self, elements: Any, size: int, *, strict: bool) -> Any:
         from airflow_zen.operators.batch import BatchOutput, BatchOutputs, expand_in_batches
 
-        options = {"op_args": [], "op_kwargs": {}, **self.kwargs, "python_callable": self.function}
+        options = {"op_args": [], "op_kwargs": {}, **self.kwargs, "python_callable": self.function, "strict": strict}
         task_id, outputs = get_unique_task_id(options.pop("task_id")), declared_outputs(self.function)
         _add_assets(options, self.function, [options["op_args"], options["op_kwargs"], elements])
         task = expand_in_batches(elements, size, task_id, options)

@@ -27,16 +27,17 @@ class BatchOperator(MLStepOperator):
 
     `elements` is all that the step is mapped over: lists by argument, whose combinations are the elements in Airflow's
     order, or a list of keyword arguments. Batch `number` has the next `size` elements after those of earlier numbers. The
-    result in XCom is the list of the elements' results.
+    result in XCom is the list of the elements' results. `strict`: whether an element may not set what `partial` has set.
     """
 
     template_fields: Sequence[str] = (*MLStepOperator.template_fields, _ELEMENTS)
 
-    def __init__(self, *, elements: Any, size: int, number: int = 0, **options: Any) -> None:
+    def __init__(self, *, elements: Any, size: int, number: int = 0, strict: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.elements = elements
         self.size = size
         self.number = number
+        self.strict = strict
         # The result is a list, also of a step with several outputs.
         self.multiple_outputs = False
 
@@ -68,10 +69,15 @@ class BatchOperator(MLStepOperator):
         begin = self.number * self.size
         for index in range(begin, min(begin + self.size, count_elements(self.elements))):
             part = _element(self.elements, index)
-            element = self._element_operator(part)
+            element = self._element_operator(index, part)
             yield index, part, element, part_context(context, element, PartInstance(context["ti"], self.task_id, index))
 
-    def _element_operator(self, part: TaskPart) -> BatchOperator:
+    def _element_operator(self, index: int, part: TaskPart) -> BatchOperator:
+        if self.strict and (twice := sorted(self.op_kwargs.keys() & part.mapped.keys())):
+            raise StepDefinitionError(
+                f"Element {index} of {self.task_id!r} sets {', '.join(twice)}, which partial() has set too. Leave it out there, "
+                "or write expand_kwargs(…, strict=False), with which the element's value takes precedence."
+            )
         found = copy(self)
         found.op_kwargs = {**self.op_kwargs, **part.mapped}
         found.outlets, found.links, found.do_xcom_push = list(self.outlets), {}, False

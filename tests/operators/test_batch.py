@@ -128,6 +128,20 @@ def test_lists_that_are_known_when_the_dag_runs():
     assert run.xcom("trial__batches") == [0, 1, 2]
 
 
+def test_an_element_does_not_replace_a_fixed_argument():
+    """An element that sets what `partial` has set fails its batch, as in an unbatched step, unless `strict=False`."""
+
+    def build(strict):
+        return pipeline(
+            lambda: trial.partial(rate=0.1).expand_kwargs([{"depth": 1, "rate": 0.2}], batch=2, strict=strict)
+        )
+
+    refused = run_dag(build(True)).tasks[0].error
+    assert "Element 0 of 'trial' sets rate, which partial() has set too." in str(refused)
+    assert run_dag(build(False), run_id="second").tasks[0].state == "success"
+    assert recorded_calls() == [(1, 0.2)]
+
+
 def test_several_outputs():
     """Each output of a batched step with several is a list over all elements."""
 
