@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from airflow_zen.sensors.model_version import ModelVersionSensor
     from airflow_zen.steps.checkpoint import checkpoint
     from airflow_zen.steps.outputs import Each, Output
+    from airflow_zen.steps.runtime import ResourceHints
     from airflow_zen.steps.step import Cache
     from airflow_zen.steps.trial import report
     from airflow_zen.sweeps.space import IntUniform, LogUniform, Uniform
@@ -112,6 +113,7 @@ __all__ = [
     "Output",
     "PromoteModelOperator",
     "ReadPredictionsOperator",
+    "ResourceHints",
     "RowCount",
     "RowCountChange",
     "SameSchema",
@@ -176,6 +178,7 @@ _MODULES = {
         "sensors.model_version": ["ModelVersionSensor"],
         "steps.checkpoint": ["checkpoint"],
         "steps.outputs": ["Each", "Output"],
+        "steps.runtime": ["ResourceHints"],
         "steps.step": ["Cache"],
         "steps.trial": ["report"],
         "sweeps.space": ["IntUniform", "LogUniform", "Uniform"],

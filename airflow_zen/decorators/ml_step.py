@@ -31,7 +31,7 @@ from airflow_zen.steps.step import Cache
 if TYPE_CHECKING:
     from airflow_zen.decorators.step_function import StepFunction
     from airflow_zen.operators.fused import FusedOperator
-    from airflow_zen.steps.runtime import Runtime
+    from airflow_zen.steps.runtime import ResourceHints, Runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -373,6 +373,7 @@ def ml_step(
     stack: str = "",
     previews: bool | None = None,
     runtime: Runtime | str | None = None,
+    hints: ResourceHints | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
@@ -384,8 +385,8 @@ def ml_step(function: Any = None, /, **options: Any) -> Any:
     cache`. `version`: your own addition to the cache key. `model`: the registered model that the returned model
     becomes a version of, as a name or a `Model`. `stack`: the stack the step runs in. `previews`: whether MLflow
     shows the outputs; None follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence.
-    `runtime`: where the function runs, such as `airflow_zen.runtimes.Virtualenv`; None follows `[zen] runtime`. All
-    options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass through. Also available as
-    `@task.ml_step`. Raises `StepDefinitionError` for a definition that cannot work.
+    `runtime`: where the function runs, such as `airflow_zen.runtimes.Virtualenv`; None follows `[zen] runtime`.
+    `hints`: what it needs, as `ResourceHints`. All options of Airflow's operators (`retries`, `pool`, `queue`,
+    `executor_config`, …) pass through. Also available as `@task.ml_step`. Raises `StepDefinitionError` for a definition that cannot work.
     """
     return _decorate(function, options) if function is not None else lambda decorated: _decorate(decorated, options)

@@ -127,7 +127,7 @@ def resolve_step(operator: MLStepOperator, context: Any, settings: Settings, sta
     """
     selectors = SelectorResolver(settings, stack)
     operator.look_up_arguments(selectors)
-    runtime = resolve_runtime(context["dag_run"].conf, operator.runtime, settings)
+    runtime = resolve_runtime(context["dag_run"].conf, operator.runtime, settings, operator.hints)
     step = replace(operator.step.with_cache_defaults(settings.cache_defaults), runtime=runtime)
     return step, _bind_arguments(operator, step, context, selectors)
 

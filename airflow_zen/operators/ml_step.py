@@ -19,7 +19,7 @@ from airflow_zen.operators.artifact import with_default_models
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import STEP_LINKS
 from airflow_zen.steps.outputs import declared_outputs
-from airflow_zen.steps.runtime import Runtime
+from airflow_zen.steps.runtime import ResourceHints, Runtime
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "stack": (str,),
     "previews": (bool, type(None)),
     "runtime": (str, type(None), Runtime),
+    "hints": (type(None), ResourceHints),
 }
 
 
@@ -47,8 +48,8 @@ class MLStepOperator(PythonOperator):
     registered model in MLflow that the returned model becomes a version of, as a name or a `Model`. `stack`: the
     stack the step runs in; empty for the active one. `previews`: whether MLflow shows outputs without a setting of
     their own; None follows `[zen] previews`. `runtime`: where the function runs, as an object or as its text; None
-    follows `[zen] runtime`. All other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in
-    its wire form, or a dict of them by output name.
+    follows `[zen] runtime`. `hints`: the resources that it needs. All other options are PythonOperator's. The return
+    value in XCom is an `ArtifactRef` in its wire form, or a dict of them by output name.
     """
 
     custom_operator_name = "@ml_step"
@@ -69,6 +70,7 @@ class MLStepOperator(PythonOperator):
         stack: str = "",
         previews: bool | None = None,
         runtime: Runtime | str | None = None,
+        hints: ResourceHints | None = None,
         **options: Any,
     ) -> None:
         options["op_kwargs"] = with_default_models(
@@ -82,6 +84,7 @@ class MLStepOperator(PythonOperator):
         self.stack: str = check_option(stack, "stack")
         self.previews: bool | None = check_option(previews, "previews")
         self.runtime: Runtime | str | None = check_option(runtime, "runtime")
+        self.hints: ResourceHints | None = check_option(hints, "hints")
         for mark in self.step.outputs.checked.values():
             # Where the task is defined, and before it has computed anything.
             import_module("airflow_zen.validation.validators").as_validators(mark.checks)
@@ -218,6 +221,8 @@ def check_option(value: Any, option: str) -> Any:
     if option == "model" and value:
         # A name that selects a version is no name of a model.
         validate_model_name(value.name if isinstance(value, Model) else value)
+    if isinstance(value, ResourceHints):
+        import_module("airflow_zen.runtimes.memory_limits").memory_limits(value.memory)
     return value
 
 

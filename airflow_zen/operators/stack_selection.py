@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_zen.config.options import find_options
 from airflow_zen.config.settings import Settings, settings_of_uri
 from airflow_zen.errors import ArtifactRefused, SettingsError
 from airflow_zen.runtimes import parse_runtime
-from airflow_zen.steps.runtime import IN_PROCESS, Runtime
+from airflow_zen.steps.runtime import IN_PROCESS, ResourceHints, Runtime
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -29,8 +31,13 @@ def resolve_stack_name(conf: Any, declared: str) -> str | None:
     return requested or declared or None
 
 
-def resolve_runtime(conf: Any, declared: Runtime | str | None, settings: Settings) -> Runtime:
-    """Return where a step runs: as the DAG run's configuration says, else the step, its stack, or `[zen] runtime`."""
+def resolve_runtime(
+    conf: Any, declared: Runtime | str | None, settings: Settings, hints: ResourceHints | None = None
+) -> Runtime:
+    """Return where a step runs: as the DAG run's configuration says, else the step, its stack, or `[zen] runtime`.
+
+    Options of the runtime that have their defaults are those of the `hints`.
+    """
     requested = zen_conf(conf).get("runtime")
     if requested is not None and not isinstance(requested, str):
         raise SettingsError(f"The DAG run's configuration must describe zen.runtime as text, got {requested!r}.")
@@ -40,8 +47,26 @@ def resolve_runtime(conf: Any, declared: Runtime | str | None, settings: Setting
         (settings.runtime, settings.qualified_option("runtime")),
     ):
         if value:
-            return value if isinstance(value, Runtime) else parse_runtime(value, where)
+            runtime = value if isinstance(value, Runtime) else parse_runtime(value, where)
+            return _with_hints(runtime, hints) if hints else runtime
     return IN_PROCESS
+
+
+def _with_hints(runtime: Runtime, hints: ResourceHints) -> Runtime:
+    if not isinstance(runtime, msgspec.Struct):
+        return runtime
+    wanted: dict[str, Any] = {"memory": hints.memory}
+    wanted |= dict.fromkeys(("cpu", "cpus", "num_cpus"), hints.cpus)
+    wanted |= dict.fromkeys(("gpu", "gpus", "num_gpus"), hints.gpus)
+    defaults = {field.name: field.default for field in msgspec.structs.fields(runtime)}
+    return msgspec.structs.replace(
+        runtime,
+        **{
+            name: value
+            for name, value in wanted.items()
+            if value and name in defaults and getattr(runtime, name) == defaults[name]
+        },
+    )
 
 
 def is_stack_overridden(context: Any, operator: Any, settings: Settings) -> bool:

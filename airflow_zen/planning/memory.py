@@ -12,6 +12,7 @@ from airflow_zen.runtimes.memory_limits import memory_bytes, memory_limits, memo
 
 if TYPE_CHECKING:
     from airflow_zen.runs.records import StepRunRecords
+    from airflow_zen.steps.runtime import ResourceHints
 
 NEAR_LIMIT = 0.8
 """The share of its memory limit from which on a step's last peak is near it."""
@@ -55,16 +56,23 @@ class LastPeaks:
         return {(run.id.task_id, run.id.map_index): run for run in sorted(runs, key=lambda run: run.id.try_number)}
 
 
-def memory_limit_of(runtime: Any, executor_config: Any) -> int:
-    """Return the memory limit of a step's first try in bytes; 0 where neither its runtime nor its pod has one.
+def memory_limit_of(runtime: Any, executor_config: Any, hints: ResourceHints | None = None) -> int:
+    """Return the memory limit of a step's first try in bytes; 0 where neither its runtime, its pod nor its hints have one.
 
-    That is a runtime's `memory`, or the limit of the container `base` in the `pod_override` of an `executor_config`.
+    That is a runtime's `memory`, else the limit of the container `base` in the `pod_override` of an `executor_config`, else
+    the `memory` of the hints.
     """
-    if limit := memory_of_try(memory_limits(getattr(runtime, "memory", ()) or ()), 1):
-        return memory_bytes(limit)
+    if limit := _first(getattr(runtime, "memory", ())):
+        return limit
     pod = (executor_config or {}).get("pod_override")
     for container in getattr(getattr(pod, "spec", None), "containers", None) or ():
         limits = getattr(container.resources, "limits", None) or {}
         if container.name == "base" and "memory" in limits:
             return memory_bytes(limits["memory"])
-    return 0
+    return _first(hints.memory) if hints else 0
+
+
+def _first(memory: Any) -> int:
+    """Return the limit of the first try in bytes; 0 for none."""
+    limit = memory_of_try(memory_limits(memory or ()), 1)
+    return memory_bytes(limit) if limit else 0

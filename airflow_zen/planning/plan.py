@@ -205,7 +205,7 @@ class Plan:
         where = _describe_runtime(step, found.key)
         if found.entry is None:
             missed = _estimated_step(operator, map_index, Decision.MISS, found.reason, history)
-            limit = memory_limit_of(step.runtime, operator.executor_config)
+            limit = memory_limit_of(step.runtime, operator.executor_config, operator.hints)
             warning = self._last_peaks(stack).warning(operator.task_id, map_index, limit)
             return replace(missed, warning=warning, **where), UNKNOWN_VALUE
         outputs = {name: stack.store.relocate(ref) for name, ref in found.entry.outputs.items()}

@@ -7,7 +7,7 @@ import inspect
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -156,6 +156,18 @@ class Runtime:
         `BaseException` interrupts the call in this process, such as `StepInterrupted`, the remote execution is stopped.
         """
         raise NotImplementedError
+
+
+class ResourceHints(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """What a step needs, wherever it runs: `ResourceHints(memory="4Gi", cpus=2, gpus=1)`.
+
+    A runtime with such options has these limits where it names none. `airflow zen plan` compares the step's last peak of
+    memory with `memory`; a sequence has one amount for each try of the task.
+    """
+
+    memory: str | Sequence[str] = ()
+    cpus: float = 0
+    gpus: int = 0
 
 
 class InProcess(Runtime, msgspec.Struct, frozen=True):

@@ -9,10 +9,11 @@ import airflow_zen
 from airflow_zen import ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.errors import ArtifactRefused, SettingsError
+from airflow_zen.errors import ArtifactRefused, SettingsError, StepDefinitionError
 from airflow_zen.operators.stack_selection import resolve_runtime
 from airflow_zen.planning.plan import Plan, PlannedDagRun
-from airflow_zen.runtimes import InProcess, Python
+from airflow_zen.runtimes import Docker, InProcess, Kubernetes, Python, Ray
+from airflow_zen.steps.runtime import ResourceHints
 from tests.harness import NOW, run_dag
 
 
@@ -173,3 +174,29 @@ def test_default_args_name_a_runtime():
         default_args={"runtime": "InProcess( )"},
     )
     assert [dag.get_task(name).runtime for name in ("plain", "mine")] == ["InProcess( )", InProcess()]
+
+
+HINTS = ResourceHints(memory="4Gi", cpus=2, gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("declared", "resolved"),
+    [
+        (Docker("image"), Docker("image", memory="4Gi", cpus=2, gpus=1)),
+        (Docker("image", memory="8Gi"), Docker("image", memory="8Gi", cpus=2, gpus=1)),
+        (Kubernetes("image", cpu="500m"), Kubernetes("image", memory="4Gi", cpu="500m", gpu=1)),
+        (Ray("ray://head"), Ray("ray://head", memory="4Gi", num_cpus=2, num_gpus=1)),
+        (InProcess(), InProcess()),
+    ],
+)
+def test_hints_are_the_options_that_a_runtime_does_not_name(declared, resolved):
+    """A runtime has the limits of a step's hints under its own names, and keeps those that it has."""
+    assert resolve_runtime({}, declared, Settings.read(), HINTS) == resolved
+
+
+def test_hints_are_checked_where_they_are_written():
+    """Hints that are none, or no amount of memory, are refused when the DAG file is parsed."""
+    with pytest.raises(StepDefinitionError, match=r"hints=….*takes NoneType or ResourceHints, got '4Gi'"):
+        ml_step(hints="4Gi")(lambda: 1)
+    with pytest.raises(StepDefinitionError, match="'4 gigs'"):
+        plain.override(hints=ResourceHints(memory="4 gigs"))

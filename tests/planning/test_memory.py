@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk import dag
 from msgspec.structs import replace
 
-from airflow_zen import ml_step
+from airflow_zen import ResourceHints, ml_step
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.planning.memory import memory_limit_of
 from airflow_zen.planning.plan import Plan, PlannedDagRun
@@ -27,16 +27,16 @@ def train(rows: int) -> int:
     return rows
 
 
-def pipeline(rows):
+def pipeline(rows, hints=None):
     @dag(dag_id="memory", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC))
     def memory():
-        train(rows)
+        train.override(hints=hints)(rows)
 
     return memory()
 
 
-def planned(rows):
-    (step,) = Plan(pipeline(rows), PlannedDagRun({}, NOW, None, NOW)).steps()
+def planned(rows, hints=None):
+    (step,) = Plan(pipeline(rows, hints), PlannedDagRun({}, NOW, None, NOW)).steps()
     return step
 
 
@@ -65,10 +65,20 @@ def test_a_reused_result_leads_to_the_run_that_computed_it():
     assert planned(1).warning == ""
 
 
+@pytest.mark.parametrize(("share", "warns"), [(0.9, True), (0.5, False)])
+def test_hints_are_a_limit(share, warns):
+    """A step in the task's process is compared with what its hints say, before the limit of the process."""
+    run_dag(pipeline(1), run_id="first")
+    (run,) = open_stack(Settings.read()).records.read_dag_run("memory", "first")
+    hints = ResourceHints(memory=f"{run.resources.peak_memory / share / 1e6:.3f}M")
+    assert ("90% of its limit" in planned(2, hints).warning) is warns
+
+
 def test_knows_the_limit_that_a_step_will_have():
     """The limit is that of the runtime's first try, or of the pod of the task."""
     base = SimpleNamespace(name="base", resources=SimpleNamespace(limits={"memory": "2Gi"}))
     pod = SimpleNamespace(spec=SimpleNamespace(containers=[base]))
     assert memory_limit_of(Docker("image", memory=("4Gi", "8Gi")), {"pod_override": pod}) == 4 * 1024**3
     assert memory_limit_of(None, {"pod_override": pod}) == 2 * 1024**3
+    assert memory_limit_of(None, {"pod_override": pod}, ResourceHints(memory="1Gi")) == 2 * 1024**3
     assert memory_limit_of(None, {}) == memory_limit_of(Docker("image"), None) == 0
