@@ -14,8 +14,10 @@ _MANAGER = "tests.ui.per_dag_rights.PerDagAuthManager"
 
 
 @ml_step
-def load(rows: int, column: str = "x") -> Output(train=pd.DataFrame, test=pd.DataFrame):
+def load(rows: int, column: str = "x", cell_length: int = 0) -> Output(train=pd.DataFrame, test=pd.DataFrame):
     frame = pd.DataFrame({column: range(rows), "y": [0.5] * rows})
+    if cell_length:
+        frame["cell"] = "<b>" + "x" * cell_length
     return frame, frame.head(2)
 
 
@@ -85,13 +87,13 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pipeline(root):
-    """Build the DAG of `load`, mapped `trial` and `best`: `pipeline(rates, rows, column)`."""
+    """Build the DAG of `load`, mapped `trial` and `best`: `pipeline(rates, rows, column, cell_length)`."""
     dag_id = f"pages_{uuid.uuid4().hex[:8]}"
 
-    def build(rates=(0.1, 0.2, 0.3, 0.4, 0.5), rows=20, column="x", dag_id=dag_id):
+    def build(rates=(0.1, 0.2, 0.3, 0.4, 0.5), rows=20, column="x", cell_length=0, dag_id=dag_id):
         @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1))
         def body():
-            train, _ = load(rows, column)
+            train, _ = load(rows, column, cell_length)
             best(trial.partial(frame=train).expand(rate=list(rates)))
 
         return body()
