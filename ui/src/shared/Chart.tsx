@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 
-import { formatNumber, formatTime } from "./format";
+import { formatNumber, formatTick, formatTime, timeZone } from "./format";
 import { useColorMode } from "./theme";
 
 export interface Series {
@@ -28,15 +28,20 @@ const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 /** Return a colour of the page as the canvas takes it. */
 const color = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(`--chakra-colors-${name}`).trim();
 
+/** Return the horizontal axis for times, written and divided into days as the reader's language and time zone ask for. */
+const timeAxis: uPlot.Axis = { space: 120, values: (_, ticks, _axis, _space, spacing) => ticks.map((tick) => formatTick(tick, spacing)) };
+
 const options = ({ isTime, xName, series }: Props, width: number): uPlot.Options => {
   const format = series.format ?? ((value: number) => formatNumber(value));
   const axis = { stroke: color("fg-muted"), grid: { stroke: color("border"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  const zone = timeZone();
   return {
     width,
     height: HEIGHT,
+    ...(zone === undefined ? {} : { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1000), zone) }),
     scales: { x: { time: isTime } },
     legend: { live: true },
-    axes: [isTime ? axis : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => ticks.map(format) }],
+    axes: [isTime ? { ...axis, ...timeAxis } : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => ticks.map(format) }],
     series: [
       { label: xName, value: (_, value) => (value === null ? "" : isTime ? formatTime(value) : formatNumber(value)) },
       {

@@ -7,7 +7,7 @@ const language = () => {
 };
 
 /** Return the time zone that the user chose in Airflow, which keeps it as JSON; undefined is the browser's. */
-const timeZone = (): string | undefined => {
+export const timeZone = (): string | undefined => {
   try {
     const chosen: unknown = JSON.parse(localStorage.getItem("timezone") ?? "null");
     return typeof chosen === "string" && chosen !== "local" ? chosen : undefined;
@@ -50,12 +50,23 @@ export const formatSeconds = (seconds: number) => {
   return `${unit(Math.floor(minutes / 60), "hour")} ${unit(minutes % 60, "minute")}`;
 };
 
-/** Return a time given in seconds since the epoch. */
-export const formatTime = (seconds: number) => {
+const inZone = (seconds: number, parts: Intl.DateTimeFormatOptions) => {
   const zone = timeZone();
-  return new Intl.DateTimeFormat(language(), {
-    dateStyle: "medium",
-    timeStyle: "medium",
-    ...(zone === undefined ? {} : { timeZone: zone }),
-  }).format(new Date(seconds * 1000));
+  return new Intl.DateTimeFormat(language(), { ...parts, ...(zone === undefined ? {} : { timeZone: zone }) }).format(
+    new Date(seconds * 1000),
+  );
 };
+
+/** Return a time given in seconds since the epoch. */
+export const formatTime = (seconds: number) => inZone(seconds, { dateStyle: "medium", timeStyle: "medium" });
+
+const DAY = 86_400;
+
+/** Return a time as short as the spacing of times in seconds allows: the day, or also the time of day. */
+export const formatTick = (seconds: number, spacing: number) =>
+  inZone(seconds, {
+    month: "short",
+    day: "numeric",
+    ...(spacing < DAY ? { hour: "numeric", minute: "2-digit" } : { year: "numeric" }),
+    ...(spacing < 60 ? { second: "2-digit" } : {}),
+  });
