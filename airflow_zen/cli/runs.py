@@ -91,5 +91,7 @@ def _used_cell(used: ResourceUsage) -> Cell:
     """Return what a step used, as `318 MB, 1.2 s CPU` above `4 MB read, 2 MB written`; a reused result used nothing."""
     sizes = {"GPU": used.gpu_memory, "read": used.read_bytes, "written": used.written_bytes}
     parts = [f"{bytes_cell(size).text} {name}" for name, size in sizes.items() if size]
-    text = f"{bytes_cell(used.peak_memory).text}, {seconds_cell(used.cpu_seconds).text} CPU\n{', '.join(parts)}".rstrip()
+    text = (
+        f"{bytes_cell(used.peak_memory).text}, {seconds_cell(used.cpu_seconds).text} CPU\n{', '.join(parts)}".rstrip()
+    )
     return Cell({name: getattr(used, name) for name in used.__struct_fields__}, text if used.is_known else "")
