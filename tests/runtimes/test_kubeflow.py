@@ -253,6 +253,7 @@ def test_options_are_checked_where_they_are_written(kind):
 @BOTH
 def test_torch_trains_on_two_nodes(run_pod, operator, kind):
     """Under torch's own launcher all processes of all nodes are one group, and only the first one's value is stored."""
+    pytest.importorskip("torch")
     text = step("""
 import torch, torch.distributed as dist
 dist.init_process_group("gloo")

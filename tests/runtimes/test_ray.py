@@ -39,6 +39,7 @@ def scaled_elsewhere(value: int) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def ray_cluster(tmp_path_factory):
     """A cluster of two nodes."""
+    pytest.importorskip("ray")
     from tests.servers.ray_cluster import ray_cluster
 
     with ray_cluster(tmp_path_factory.mktemp("ray")) as running:
