@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-import attr
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import TaskGroup
 from airflow.sdk.bases.decorator import get_unique_task_id
+from attr import evolve
 from msgspec.structs import replace
 
 from airflow_zen.decorators.ml_step import StepDecorator, _MLStepDecoratedOperator, ml_step
@@ -181,7 +181,7 @@ def _add_wave(
         proposing = _add_proposal(plan, before, points, count, suffix)
         proposed = proposing.output
         options["proposed_by"] = proposing.task_id
-    step = attr.evolve(plan.step, operator_class=_TrialOperator).override(task_id=f"trials{suffix}", **options)
+    step = evolve(plan.step, operator_class=_TrialOperator).override(task_id=f"trials{suffix}", **options)
     mapped = step.partial(**fixed).expand_kwargs(proposed)
     wave = Wave(mapped.operator.task_id, first, count, tuple(points), options.get("proposed_by", ""))
     return replace(before, waves=(*before.waves, wave), tasks=(*before.tasks, mapped))
