@@ -97,3 +97,13 @@ def test_parsing_a_sweep_imports_no_optuna():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_optuna_is_asked_for_where_the_dag_is_parsed(monkeypatch):
+    """Without Optuna its samplers are refused with two ways out: its extra, and a sampler that needs none."""
+    monkeypatch.setattr("airflow_zen.decorators.sweep.find_spec", lambda name: None)
+    with DAG("d"):
+        told = r"sweep\(sampler='tpe'\) needs Optuna. Install airflow-provider-zen\[optuna\], or write sampler='random'"
+        with pytest.raises(StepDefinitionError, match=told):
+            sweep(train, DEPTHS, sampler="tpe", trials=4, metric="auc")
+        sweep(train, DEPTHS, sampler="random", trials=4)([1])

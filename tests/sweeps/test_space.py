@@ -63,3 +63,10 @@ def test_grid_of_a_distribution_is_refused():
     """A distribution has no list of values, and the error says what to write."""
     with pytest.raises(StepDefinitionError, match="sampler='random'"):
         grid_points(SPACE, None)
+
+
+def test_interval_of_fractions_is_no_interval_of_whole_numbers():
+    """Bounds that are not whole are refused with the distribution that takes them."""
+    with pytest.raises(StepDefinitionError, match=r"takes whole numbers. Write Uniform\(0.5, 2\)"):
+        IntUniform(0.5, 2)
+    assert 0.5 <= sample_points(as_space({"share": Uniform(0.5, 2)}), 1, seed=1)[0]["share"] <= 2
