@@ -182,8 +182,12 @@ def record_layers(root, dag_id, run_id, layers, width, mapped):
         record("many", {"table": made[0]}, index)
 
 
-def test_a_run_out_of_sight_is_not_found(run, visit):
-    """Who may not read the DAG learns nothing from the page."""
-    page = visit(f"{run(rates=(0.1,)).path}/plugin/zen-run", reads="another")
-    page.get_by_text("404").or_(page.get_by_text("403")).or_(page.get_by_text("Forbidden")).first.wait_for()
-    assert page.locator(".zen-card").count() == 0
+def test_a_run_out_of_sight_is_not_found(run, visit, site):
+    """Who may not read the DAG gets the answer of a DAG that does not exist, with the browser's own session."""
+    _, dag_id, _, run_id = run(rates=(0.1,)).path.split("/")
+    fetch = "async address => { const answer = await fetch(address); return [answer.status, await answer.text()]; }"
+    asked = [f"{site}/zen/api/dags/{name}/run?run_id={run_id}" for name in (dag_id, "no_such_dag")]
+    hidden, missing = (visit("", reads="another").evaluate(fetch, address) for address in asked)
+    assert hidden == missing
+    assert hidden[0] == 404
+    assert visit("", reads=dag_id).evaluate(fetch, asked[0])[0] == 200
