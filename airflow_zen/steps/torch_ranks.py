@@ -111,6 +111,8 @@ def _launch(options: RankOptions, folder: Path, arguments: tuple[str, ...]) -> C
 def _defaults() -> dict[str, str]:
     """Return variables for the ranks that are not set: they communicate on this machine, with one thread each."""
     defaults = {RANKED_VARIABLE: "1", "OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": _SHUTDOWN_TIMEOUT}
+    # A store that is shared by all restarts still has the addresses of the ranks before.
+    defaults["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if sys.platform == "linux":
         defaults["GLOO_SOCKET_IFNAME"] = "lo"
     return {name: os.environ.get(name) or value for name, value in defaults.items()}
