@@ -1,0 +1,128 @@
+"""Train a network on handwritten digits in two processes, and in one, and compare what they have learned.
+
+Both see the same batches, so that they differ by rounding. A task that is killed goes on from its last checkpoint.
+Data: the digits of scikit-learn. The worker needs PyTorch 2.4 or later.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from airflow.sdk import dag
+
+from airflow_zen import checkpoint, log_metadata, ml_step
+from airflow_zen.runtimes import TorchElastic
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BATCH = 64
+
+
+class Digits(NamedTuple):
+    """Images of 8 x 8 pixels from 0 to 1 in rows, and the digits that they show; the last fifth is the test."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+class Trained(NamedTuple):
+    """The weights by layer, and the digest of the weights of each rank."""
+
+    weights: dict[str, np.ndarray]
+    digests: list[str]
+
+
+@ml_step
+def digits() -> Digits:
+    """Return the digits in a random order."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    images, labels = (images[order] / 16).astype(np.float32), labels[order]
+    last = len(images) // 5
+    return Digits(images[:-last], labels[:-last], images[-last:], labels[-last:])
+
+
+def network() -> nn.Module:
+    """Return the untrained network, which has the same weights in each process."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def own_batches(images: np.ndarray, labels: np.ndarray, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the parts of an epoch's batches that this rank trains on."""
+    from torch import distributed
+
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    order = np.random.default_rng(epoch).permutation(len(images))
+    starts = range(0, len(order) - BATCH + 1, BATCH)
+    return [(images[own], labels[own]) for start in starts for own in [order[start : start + BATCH][rank::ranks]]]
+
+
+@ml_step
+def train(images: np.ndarray, labels: np.ndarray, epochs: int = 30) -> Trained:
+    """Train the network in all ranks, whose gradients are averaged after each batch."""
+    import torch
+    from torch import distributed, nn
+
+    model = nn.parallel.DistributedDataParallel(network())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    ckpt, epoch = checkpoint(), 0
+    if state := ckpt.latest():
+        model.module.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        epoch = state["epoch"]
+    for current in range(epoch, epochs):
+        for inputs, targets in own_batches(images, labels, current):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(torch.from_numpy(inputs)), torch.from_numpy(targets))
+            loss.backward()
+            optimizer.step()
+        state = {"epoch": current + 1, "model": model.module.state_dict(), "optimizer": optimizer.state_dict()}
+        ckpt.save(state, step=current + 1)
+    weights = {name: value.numpy() for name, value in model.module.state_dict().items()}
+    digests = [""] * distributed.get_world_size()
+    distributed.all_gather_object(digests, sha256(b"".join(map(np.ndarray.tobytes, weights.values()))).hexdigest())
+    return Trained(weights, digests)
+
+
+@ml_step
+def accuracy(weights: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of images that are recognized."""
+    import torch
+
+    model = network()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    with torch.inference_mode():
+        found = model(torch.from_numpy(images)).argmax(dim=1)
+    return float((found.numpy() == labels).mean())
+
+
+@ml_step
+def compare(two: float, one: float) -> float:
+    """Return by how much two ranks recognize more than one: by no image, or by one, because of rounding."""
+    log_metadata({"accuracy_of_two_ranks": two, "accuracy_of_one": one})
+    return two - one
+
+
+@dag(schedule=None, catchup=False, tags=["airflow_zen"])
+def distributed_training() -> None:
+    data = digits()
+    scores = {}
+    for name, ranks in {"two": 2, "one": 1}.items():
+        learn = train.override(task_id=f"train_{name}", runtime=TorchElastic(ranks, max_restarts=3), retries=3)
+        score = accuracy.override(task_id=f"accuracy_{name}")
+        scores[name] = score(learn(data.images, data.labels).weights, data.test_images, data.test_labels)
+    compare(**scores)
+
+
+distributed_training()
