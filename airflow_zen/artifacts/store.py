@@ -117,7 +117,7 @@ class ArtifactStore:
         text files in the manifest, so that the artifact is one object. The directory is consumed. Content that is
         stored already is not uploaded again.
         """
-        files = tuple(list_files(directory, hashes or {}))
+        files = tuple(list_files(directory, hashes or {}, self.transport))
         for path in {file.path.partition("/")[0] for file in files}:
             if is_reserved(path):
                 raise SaveRefused(
@@ -385,11 +385,11 @@ class ArtifactStore:
         return file_hash(path, like)
 
 
-def list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[ArtifactFile]:
+def list_files(directory: Path, hashes: Mapping[str, str], transport: Transport) -> Iterator[ArtifactFile]:
     """Yield the files of a directory in the order of their paths; those that have no hash yet are hashed."""
     root = f"{directory}/"
     paths = [f"{folder}/{name}".removeprefix(root) for folder, _, names in os.walk(directory) for name in names]
     for path in sorted(paths, key=lambda path: path.split("/")):
         found = os.stat(root + path)  # noqa: PTH116 - a Path of each file takes longer than the call
         if stat.S_ISREG(found.st_mode):
-            yield ArtifactFile(path, found.st_size, hashes.get(path) or file_hash(Path(root + path)))
+            yield ArtifactFile(path, found.st_size, hashes.get(path) or transport.hash_new(Path(root + path)))

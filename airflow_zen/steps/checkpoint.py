@@ -95,7 +95,7 @@ class Checkpoints:
             return
         with self._stack.store.upload_directory() as directory:
             saved = self._stack.materializers.save(state, directory)
-            files = tuple(list_files(directory, saved.hashes))
+            files = tuple(list_files(directory, saved.hashes, self._stack.store.transport))
             facts = {**saved.summary, "attempt": self._attempt}
             manifest = Manifest(saved.encoding, saved.type, files, {}, saved.libraries, facts)
             (directory / MANIFEST_FILE_NAME).write_bytes(manifest.to_json())

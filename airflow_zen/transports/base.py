@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_zen.artifacts.hashing import HASH_PREFIX, FileHash
+from airflow_zen.artifacts.hashing import HASH_PREFIX, FileHash, file_hash
 from airflow_zen.errors import (
     AlreadyExists,
     ArtifactCorrupt,
@@ -127,6 +127,10 @@ class Transport(ABC):
                 size += len(chunk)
                 self._on_bytes(len(chunk))
         return size, found.text
+
+    def hash_new(self, path: Path) -> str:
+        """Return the hash of a local file that is about to be published."""
+        return file_hash(path)
 
     def publish(self, directory: Path, prefix: str, last: str) -> None:
         """Store all files of `directory` under `prefix`, in parallel, and the one named `last` after all others."""
@@ -284,11 +288,8 @@ def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
 def map_in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield the results of `work` for every item, in order, from several threads."""
     todo = list(items)
-    if len(todo) < 2:
-        yield from map(work, todo)
-        return
     with ThreadPoolExecutor(_MAX_READERS) as pool:
-        yield from pool.map(work, todo)
+        yield from pool.map(work, todo) if len(todo) > 1 else map(work, todo)
 
 
 # Codes of S3, Azure and Google, as obstore, botocore, gcsfs and Azure's clients write them. Compiled by the first error.
@@ -391,9 +392,8 @@ def _translate_unavailable(error: Exception, text: str, place: str, root: str) -
             f"The store of {root} cannot be reached, or drops every connection: {reason}. Check that it runs and that its "
             "address in the connection that [zen] artifact_conn_id names is right; then run the task again."
         )
-    if _DUMP in str(error):
-        return StoreUnavailable(f"The store failed a request for {place}: {_first_line(error)}.")
-    return None
+    is_dump = _DUMP in str(error)
+    return StoreUnavailable(f"The store failed a request for {place}: {_first_line(error)}.") if is_dump else None
 
 
 def _first_line(error: Exception) -> str:

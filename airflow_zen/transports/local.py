@@ -12,6 +12,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _NOT_SYNCED = ("cache/", "prune/", "undelivered.turn/", "probe/")
 _SYNCED_AT_LAST = "runs/"
 _FOLDER_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _MAX_RENAMES = 100
+_MIN_SYNC_BYTES = 8 * 1024 * 1024
 # From <linux/fs.h>; Python names it since 3.12.
 _FICLONE = 0x40049409
 
@@ -66,6 +68,16 @@ class LocalTransport(Transport):
         with self._translate_errors(key):
             shutil.copyfile(self._directory / key, path)
         return file_hash(path, like)
+
+    def hash_new(self, path: Path) -> str:
+        """Return the hash of a file; a large one is written to the disk meanwhile, for which `publish` would wait."""
+        if not self.syncs_to_disk or path.stat().st_size < _MIN_SYNC_BYTES:
+            return file_hash(path)
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(_sync, path)
+            found = file_hash(path)
+            writing.result()
+        return found
 
     def publish(self, directory: Path, prefix: str, last: str) -> None:
         """Rename the whole directory into place.

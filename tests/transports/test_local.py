@@ -1,15 +1,18 @@
 """Promises of `airflow_zen.transports.local` beyond those of every transport."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.transports import open_transport
+from airflow_zen.transports import local, open_transport
 from airflow_zen.transports.local import own_copy
 
 OTHER_USER, GROUP = 12_345, 23_456
@@ -70,6 +73,34 @@ def test_a_record_survives_a_power_loss(tmp_path, events, key, is_synced):
     before = [name for kind, name in events[:renamed] if kind == "sync" and "zen-process" in name]
     after = [name for kind, name in events[renamed:] if kind == "sync"]
     assert (bool(before), after) == (is_synced, ["/runs/d/r/steps/t"] if key.startswith("runs") else [])
+
+
+@pytest.fixture
+def large_file(tmp_path):
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(9 << 20))
+    return path
+
+
+def test_a_large_file_is_written_to_the_disk_while_it_is_hashed(tmp_path, large_file, monkeypatch):
+    """The write begins before the hash has ended."""
+    begun, fsync = Event(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (begun.set(), fsync(fd))[1])
+    monkeypatch.setattr(local, "file_hash", lambda path: begun.wait(60) and file_hash(path))
+    transport = open_transport(str(tmp_path / "root"), {}, sync_to_disk=True)
+    assert transport.hash_new(large_file) == file_hash(large_file)
+
+
+def test_a_disk_that_fails_is_told(tmp_path, large_file, monkeypatch):
+    """An error of the disk that comes while a file is hashed is not lost: the kernel says it once."""
+
+    def failing(fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    transport = open_transport(str(tmp_path / "root"), {}, sync_to_disk=True)
+    with pytest.raises(OSError, match="Input/output error"):
+        transport.hash_new(large_file)
 
 
 def test_without_sync(tmp_path, events):
