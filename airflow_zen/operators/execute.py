@@ -15,11 +15,8 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.registry import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepDeferred, ValidationFailed, log_errors
-from airflow_zen.models.model import as_model
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
-from airflow_zen.operators.code_version import code_version
-from airflow_zen.operators.labels import cache_label, mapped_task_label
 from airflow_zen.operators.links import MlflowRunLink, ProducedByLink, VersionsLink, add_links, page_link
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
@@ -28,7 +25,8 @@ from airflow_zen.operators.stack_selection import (
     resolve_stack_name,
     zen_conf,
 )
-from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
+from airflow_zen.operators.step_run import cache_label, clear_number, mapped_task_label, new_step_run
+from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
@@ -68,7 +66,7 @@ def execute_in_stack(
         except Exception as error:  # noqa: BLE001 - raised by the hooks, so that the run is recorded as failed
             run_hooks.refusal, step, arguments = error, operator.step, Arguments.bind(lambda: None, (), {})
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
-        run = _new_step_run(operator, context, cache, why, mapped_task_label(operator, arguments, part))
+        run = new_step_run(operator, context, cache, why, mapped_task_label(operator, arguments, part))
         if part is None:
             run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
         else:
@@ -153,39 +151,6 @@ def _bind_arguments(operator: MLStepOperator, step: Step, context: Any, selector
     return replace(bound, task_context=context, selected=selectors.selected)
 
 
-def step_run_id(ti: Any) -> StepRunId:
-    """Return the id of a try of a task instance."""
-    return StepRunId(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index, ti.try_number)
-
-
-def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why: str, label: str) -> StepRun:
-    ti, registration, trial = context["ti"], as_model(operator.model), operator.step.trial
-    return StepRun(
-        id=step_run_id(ti),
-        cache=cache,
-        why=why,
-        model=registration.name if registration else "",
-        registration=registration.options() if registration else {},
-        label=label,
-        source=operator.step.source,
-        owner=operator.owner,
-        clear_number=_clear_number(context),
-        log_url=str(getattr(ti, "log_url", "") or ""),
-        code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
-        dag_version=str(getattr(ti, "dag_version_id", None) or ""),
-        dag_run_parameters=describe_as_json(_dag_run_parameters(operator, context)),
-        sweep={"name": trial.sweep, "metric": trial.metric} if trial else {},
-    )
-
-
-def _dag_run_parameters(operator: MLStepOperator, context: Any) -> dict[str, Any]:
-    """Return the values of the DAG's params, and the rest of the run's conf as `conf.<name>`."""
-    declared, values = operator.dag.params, context.get("params") or {}
-    params = {name: values[name] for name in declared if name in values}
-    conf = {f"conf.{name}": value for name, value in (context["dag_run"].conf or {}).items() if name not in params}
-    return params | conf
-
-
 def resolve_cache_mode(
     operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords
 ) -> tuple[CacheState, str]:
@@ -218,12 +183,7 @@ def was_cleared_by_user(operator: MLStepOperator, context: Any, records: StepRun
     if str(getattr(dag_run.run_type, "value", dag_run.run_type)) != "backfill":
         return True
     upstream = (records.latest_try(ti.dag_id, ti.run_id, task_id) for task_id in sorted(operator.upstream_task_ids))
-    return any(run is not None and run.clear_number < _clear_number(context) for run in upstream)
-
-
-def _clear_number(context: Any) -> int:
-    """Return how often tasks of this DAG run have been cleared."""
-    return int(getattr(context["dag_run"], "clear_number", 0) or 0)
+    return any(run is not None and run.clear_number < clear_number(context) for run in upstream)
 
 
 class _TaskRunHooks(RunHooks):

@@ -20,10 +20,11 @@ from airflow.sdk.execution_time import comms, task_runner
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ZenError
 from airflow_zen.operators.batch import BatchOperator
-from airflow_zen.operators.execute import resolve_cache_mode, resolve_step, step_run_id, to_xcom
+from airflow_zen.operators.execute import resolve_cache_mode, resolve_step, to_xcom
 from airflow_zen.operators.fused import FusedOperator, output_keys
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
+from airflow_zen.operators.step_run import step_run_id
 from airflow_zen.planning.memory import LastPeaks, memory_limit_of
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.cache_key import plan_step

@@ -18,8 +18,7 @@ from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState, SuspendedRun
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import StepPlan, cache_key, plan_step
-from airflow_zen.steps.new_versions import next_versions
-from airflow_zen.steps.output_checks import FailedReport, failed_error, judge_reports
+from airflow_zen.steps.output_checks import FailedReport, failed_error, judge_reports, next_versions
 from airflow_zen.steps.runtime import Execution, StepResult
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
-"""Promises of `airflow_zen.operators.execute`: a run names the source it ran, without git's help."""
+"""Promises of `airflow_zen.operators.step_run`: a run names the source it ran, without git's help."""
 
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
-from airflow_zen.operators.code_version import checked_out_commit, code_version
+from airflow_zen.operators.step_run import checked_out_commit, code_version
 from tests.git import git
 
 
