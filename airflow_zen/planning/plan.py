@@ -25,7 +25,7 @@ from airflow_zen.operators.fused import FusedOperator, output_keys
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
 from airflow_zen.operators.step_run import step_run_id
-from airflow_zen.planning.memory import LastPeaks, memory_limit_of
+from airflow_zen.planning.memory_warnings import LastPeaks, memory_limit_of
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.cache_key import plan_step
 from airflow_zen.steps.runtime import InProcess

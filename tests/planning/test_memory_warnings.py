@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.planning.memory`: warnings of memory that may not be enough."""
+"""Promises of `airflow_zen.planning.memory_warnings`: warnings of memory that may not be enough."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from airflow_zen import ResourceHints, ml_step
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.planning.memory import memory_limit_of
+from airflow_zen.planning.memory_warnings import memory_limit_of
 from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runtimes import Docker
 from tests.harness import NOW, run_dag
