@@ -12,7 +12,7 @@ from kubernetes.client import CustomObjectsApi
 from kubernetes.client.rest import ApiException
 
 from airflow_zen.errors import RuntimeUnavailable
-from airflow_zen.runtimes.cluster import NOT_FOUND, connect
+from airflow_zen.runtimes.kubernetes_cluster import NOT_FOUND, connect
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
 from airflow_zen.runtimes.stored_spec import TASK_LABEL
 

@@ -14,7 +14,9 @@ from urllib3.exceptions import HTTPError
 
 from airflow_zen.errors import RuntimeUnavailable, StepDeferred, ZenError
 from airflow_zen.runtimes.base import OutputStream, read_answer
-from airflow_zen.runtimes.cluster import (
+from airflow_zen.runtimes.kubeflow_jobs import Jobs, job_state
+from airflow_zen.runtimes.kubeflow_trigger import TrainingJobTrigger
+from airflow_zen.runtimes.kubernetes_cluster import (
     CONFLICT,
     SPEC_ANNOTATION,
     give_credentials,
@@ -22,8 +24,6 @@ from airflow_zen.runtimes.cluster import (
     refusals,
     step_metadata,
 )
-from airflow_zen.runtimes.kubeflow_jobs import Jobs, job_state
-from airflow_zen.runtimes.kubeflow_trigger import TrainingJobTrigger
 from airflow_zen.runtimes.memory_limits import memory_of_try
 from airflow_zen.runtimes.pod_log import BEGIN, Position
 from airflow_zen.runtimes.stored_spec import StoredSpec, object_keys, task_label

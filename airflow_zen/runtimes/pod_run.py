@@ -21,7 +21,8 @@ from urllib3.exceptions import HTTPError
 
 from airflow_zen.errors import RuntimeUnavailable, StepDeferred, ZenError
 from airflow_zen.runtimes.base import OutputStream, describe_exit, read_answer
-from airflow_zen.runtimes.cluster import (
+from airflow_zen.runtimes.kubernetes import CONTAINER
+from airflow_zen.runtimes.kubernetes_cluster import (
     CONFLICT,
     SPEC_ANNOTATION,
     connect,
@@ -30,7 +31,6 @@ from airflow_zen.runtimes.cluster import (
     refusals,
     step_metadata,
 )
-from airflow_zen.runtimes.kubernetes import CONTAINER
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
 from airflow_zen.runtimes.pod_trigger import StepPodTrigger
 from airflow_zen.runtimes.stored_spec import TASK_LABEL, StoredSpec, object_keys, task_label
