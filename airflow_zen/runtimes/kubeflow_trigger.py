@@ -13,8 +13,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiException, CoreV1Api, CustomObjectsApi
 
 from airflow_zen.runtimes import parse_runtime
-from airflow_zen.runtimes.deferred_step import DeferredStep
 from airflow_zen.runtimes.kubeflow_jobs import job_state
+from airflow_zen.runtimes.triggerer import DeferredStep
 
 if TYPE_CHECKING:
     from airflow_zen.runtimes.kubeflow import TrainingJob

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 
-from airflow_zen.runtimes.deferred_step import DeferredStep
+from airflow_zen.runtimes.triggerer import DeferredStep
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
