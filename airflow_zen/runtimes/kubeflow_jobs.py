@@ -14,7 +14,7 @@ from kubernetes.client.rest import ApiException
 from airflow_zen.errors import RuntimeUnavailable
 from airflow_zen.runtimes.kubernetes_cluster import NOT_FOUND, connect
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
-from airflow_zen.runtimes.stored_spec import TASK_LABEL
+from airflow_zen.runtimes.spec_and_answer import TASK_LABEL
 
 if TYPE_CHECKING:
     from airflow_zen.runtimes.kubeflow import JobKind, TrainingJob

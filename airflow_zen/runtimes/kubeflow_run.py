@@ -26,7 +26,7 @@ from airflow_zen.runtimes.kubernetes_cluster import (
 )
 from airflow_zen.runtimes.memory_limits import memory_of_try
 from airflow_zen.runtimes.pod_log import BEGIN, Position
-from airflow_zen.runtimes.stored_spec import StoredSpec, object_keys, task_label
+from airflow_zen.runtimes.spec_and_answer import StoredSpec, object_keys, task_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

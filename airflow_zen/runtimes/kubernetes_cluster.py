@@ -14,7 +14,7 @@ from kubernetes.client.rest import ApiException
 from kubernetes.config import ConfigException
 
 from airflow_zen.errors import RuntimeUnavailable
-from airflow_zen.runtimes.stored_spec import TASK_LABEL, StoredSpec
+from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, StoredSpec
 
 if TYPE_CHECKING:
     from airflow_zen.runs.step_run import StepRunId

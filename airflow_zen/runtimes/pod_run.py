@@ -33,7 +33,7 @@ from airflow_zen.runtimes.kubernetes_cluster import (
 )
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
 from airflow_zen.runtimes.pod_trigger import StepPodTrigger
-from airflow_zen.runtimes.stored_spec import TASK_LABEL, StoredSpec, object_keys, task_label
+from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, StoredSpec, object_keys, task_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
