@@ -74,7 +74,7 @@ class Ray(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         Raises the function's error, or `RuntimeUnavailable` for a process that ended without an answer.
         """
         try:
-            runs = import_module("airflow_zen.runtimes.ray_run")
+            runs = import_module("airflow_zen.runtimes.ray_jobs")
         except ImportError as error:
             raise RuntimeUnavailable(f"{self!r} needs Ray: pip install airflow-provider-zen[ray].") from error
         result: StepResult = runs.run_on_cluster(self, execution)
