@@ -22,7 +22,7 @@ from airflow_zen.errors import RuntimeUnavailable
 from airflow_zen.lineage.recorder import temporary_environment
 from airflow_zen.runtimes.base import OutputStream, describe_exit, make_spec, read_answer, step_environment
 from airflow_zen.runtimes.memory_limits import memory_bytes, memory_of_try
-from airflow_zen.runtimes.ray_process import StepProcess
+from airflow_zen.runtimes.ray_actor_process import StepProcess
 from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, StoredSpec
 
 if TYPE_CHECKING:
