@@ -119,7 +119,7 @@ def _report(name: str, alias: str, version: str, before: str) -> None:
 
 
 def _open_registry(args: Any) -> RegisteredModels:
-    from airflow_zen.config.registry import open_registry
+    from airflow_zen.config.model_selectors import open_registry
     from airflow_zen.config.settings import Settings
 
     return open_registry(Settings.read(args.stack))

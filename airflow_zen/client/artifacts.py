@@ -21,7 +21,7 @@ from airflow_zen.artifacts.ref import (
     validate_artifact_name,
     validate_tag,
 )
-from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MaterializerNotFound, MetadataError, SettingsError
 from airflow_zen.markup import format_count, html_table, text_table

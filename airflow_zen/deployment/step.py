@@ -215,7 +215,7 @@ def _tag_version(deployed: Deployment, options: DeploymentOptions) -> None:
 
     Where the task did not look up the version, it is found by its content. Errors are only logged.
     """
-    from airflow_zen.config.registry import open_registry
+    from airflow_zen.config.model_selectors import open_registry
     from airflow_zen.config.settings import Settings, tracking_server
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 

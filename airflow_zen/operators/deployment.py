@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from airflow.sdk.bases.decorator import get_unique_task_id
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.config.settings import Settings
 from airflow_zen.deployment.base import Deployment, Target
 from airflow_zen.deployment.state import NAME

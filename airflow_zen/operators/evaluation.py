@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef, VersionSelector
-from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.errors import ArtifactNotFound, ModelNameError, StepDefinitionError
 from airflow_zen.materializers.base import installed_version
 from airflow_zen.models.model import ModelSelector, as_selector

@@ -12,7 +12,7 @@ from airflow.sdk.definitions.xcom_arg import MapXComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepDeferred, ValidationFailed, log_errors
 from airflow_zen.operators.artifact import load_keyword_arguments

@@ -25,7 +25,7 @@ from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 if TYPE_CHECKING:
     from airflow.sdk.types import Operator
 
-    from airflow_zen.config.registry import SelectorResolver
+    from airflow_zen.config.model_selectors import SelectorResolver
     from airflow_zen.runs.step_run import StepRun
 
 

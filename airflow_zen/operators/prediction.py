@@ -11,7 +11,7 @@ from airflow.sdk import XComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import InputError, StepDefinitionError
 from airflow_zen.models.model import ModelSelector, as_selector

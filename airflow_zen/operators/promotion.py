@@ -30,7 +30,7 @@ from airflow_zen.steps.runtime import IN_PROCESS
 from airflow_zen.validation.report import Check, ValidationReport
 
 if TYPE_CHECKING:
-    from airflow_zen.config.registry import SelectorResolver
+    from airflow_zen.config.model_selectors import SelectorResolver
     from airflow_zen.config.settings import Settings
     from airflow_zen.models.registry import RegisteredModels
     from airflow_zen.runs.step_run import StepRun

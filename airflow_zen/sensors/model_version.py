@@ -12,7 +12,7 @@ from airflow.sdk import PokeReturnValue
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_zen.config.registry import open_registry
+from airflow_zen.config.model_selectors import open_registry
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ModelNameError, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable

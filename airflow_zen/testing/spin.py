@@ -18,7 +18,7 @@ from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache, changed_ingredients
-from airflow_zen.config.registry import SelectorResolver
+from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ArtifactNotFound, FingerprintError
 from airflow_zen.lineage.recorder import log_into_folder

@@ -14,7 +14,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import Better, Model, PromoteModelOperator, evaluate, load, ml_step, promote
-from airflow_zen.config.registry import open_registry
+from airflow_zen.config.model_selectors import open_registry
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ModelNameError, StepDefinitionError
 from airflow_zen.models.promotion import Promotions

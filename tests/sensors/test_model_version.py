@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from airflow_zen import Model, ModelVersionSensor
-from airflow_zen.config.registry import open_registry
+from airflow_zen.config.model_selectors import open_registry
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ModelNameError
 from airflow_zen.models.promotion import Move, Promotions
