@@ -11,7 +11,7 @@ from airflow_zen.cli.output import print_rows
 
 if TYPE_CHECKING:
     from airflow_zen.models.promotion import Promotion, Promotions
-    from airflow_zen.models.registry import RegisteredModels
+    from airflow_zen.models.registered_models import RegisteredModels
 
 
 @command("models list", argument("name", "The model (default: all)", nargs="?"), *STACK_AND_OUTPUT)
@@ -134,7 +134,7 @@ def _open_promotions(args: Any) -> Promotions:
 
 
 def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:
-    from airflow_zen.models.registry import RegisteredVersion
+    from airflow_zen.models.registered_models import RegisteredVersion
 
     models = [*registry.models()]
     versions = [map(RegisteredVersion.from_answer, model.get("latest_versions", [])) for model in models]

@@ -13,7 +13,7 @@ from airflow_zen.models.model import ModelSelector, as_selector
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.models.registry import RegisteredModels, RegisteredVersion
+    from airflow_zen.models.registered_models import RegisteredModels, RegisteredVersion
     from airflow_zen.stack import Stack
 
 log = logging.getLogger("airflow_zen.models")
@@ -22,7 +22,7 @@ log = logging.getLogger("airflow_zen.models")
 def open_registry(settings: Settings) -> RegisteredModels:
     """Return the model registry of a stack's MLflow. Raises `SettingsError` where none is configured."""
     from airflow_zen.lineage.mlflow.rest import MlflowRest
-    from airflow_zen.models.registry import RegisteredModels
+    from airflow_zen.models.registered_models import RegisteredModels
 
     if server := tracking_server(settings):
         return RegisteredModels(MlflowRest(server))

@@ -22,7 +22,7 @@ from airflow_zen.models.model import ModelSelector, validate_alias
 from airflow_zen.transports.base import quote_key_part
 
 if TYPE_CHECKING:
-    from airflow_zen.models.registry import RegisteredModels, RegisteredVersion
+    from airflow_zen.models.registered_models import RegisteredModels, RegisteredVersion
     from airflow_zen.transports.base import Transport
 
 log = logging.getLogger("airflow_zen.models")

@@ -32,7 +32,7 @@ from airflow_zen.validation.report import Check, ValidationReport
 if TYPE_CHECKING:
     from airflow_zen.config.model_selectors import SelectorResolver
     from airflow_zen.config.settings import Settings
-    from airflow_zen.models.registry import RegisteredModels
+    from airflow_zen.models.registered_models import RegisteredModels
     from airflow_zen.runs.step_run import StepRun
 
 _MOVED, _VERSION, _PREVIOUS = "promotion.moved", "promotion.version", "promotion.previous"

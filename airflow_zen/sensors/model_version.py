@@ -18,7 +18,7 @@ from airflow_zen.errors import ModelNameError, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
 from airflow_zen.models.model import Model, ModelSelector, as_selector
 from airflow_zen.models.promotion import WatchedAlias
-from airflow_zen.models.registry import RegisteredModels, RegisteredVersion
+from airflow_zen.models.registered_models import RegisteredModels, RegisteredVersion
 from airflow_zen.stack import Stack
 
 POLL_SECONDS = 60.0

@@ -20,7 +20,7 @@ from airflow_zen.ui.facts import run_key, shorten
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
-    from airflow_zen.models.registry import RegisteredModels, RegisteredVersion
+    from airflow_zen.models.registered_models import RegisteredModels, RegisteredVersion
     from airflow_zen.ui.access import Access
     from airflow_zen.ui.responses import RunKey
     from airflow_zen.ui.stacks import OpenedStack
@@ -51,7 +51,7 @@ def deployments_page(opened: OpenedStack, access: Access) -> DeploymentsPage:
 
 
 def _models(rest: MlflowRest, access: Access) -> Iterator[ModelRow]:
-    from airflow_zen.models.registry import RegisteredModels
+    from airflow_zen.models.registered_models import RegisteredModels
 
     registry = RegisteredModels(rest)
     for model in islice(registry.models(), _MAX_MODELS):

@@ -19,7 +19,7 @@ from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.models.promotion import Move, Promotions
-from airflow_zen.models.registry import RegisteredModels
+from airflow_zen.models.registered_models import RegisteredModels
 from airflow_zen.transports import open_transport
 from tests.servers.flaky import Failure, flaky
 
@@ -156,7 +156,7 @@ import os, signal, sys
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.models.promotion import Move, Promotions
-from airflow_zen.models.registry import RegisteredModels
+from airflow_zen.models.registered_models import RegisteredModels
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.local import LocalTransport
 

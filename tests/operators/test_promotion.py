@@ -102,7 +102,7 @@ def test_better_model_is_promoted_and_a_worse_one_is_not(name, champion):
 
 KILLED_TASK = """
 import os, signal, sys
-from airflow_zen.models.registry import RegisteredModels
+from airflow_zen.models.registered_models import RegisteredModels
 from tests.harness import run_dag
 from tests.operators.test_promotion import training
 move = RegisteredModels.set_alias
