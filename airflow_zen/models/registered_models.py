@@ -12,9 +12,9 @@ from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest, artifact_
 from airflow_zen.errors import ArtifactNotFound, InputError, LineageNotFound
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
+from airflow_zen.lineage.mlflow.model_versions import versions_of_content
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
-from airflow_zen.lineage.mlflow.versions import versions_of_content
 from airflow_zen.models.model import LATEST, ModelSelector
 from airflow_zen.transports.base import map_in_parallel
 

@@ -15,12 +15,12 @@ from airflow_zen.json_records import convert_record
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
+from airflow_zen.lineage.mlflow.model_versions import maker_tags, point_challenger, register, versions_of_content
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
-from airflow_zen.lineage.mlflow.versions import maker_tags, point_challenger, register, versions_of_content
 from airflow_zen.model_files import MLMODEL_FILE, ModelEnvironment
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url

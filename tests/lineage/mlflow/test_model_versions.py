@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.versions`: what a step registers, on a real MLflow."""
+"""Promises of `airflow_zen.lineage.mlflow.model_versions`: what a step registers, on a real MLflow."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
