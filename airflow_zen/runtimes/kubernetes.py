@@ -10,8 +10,9 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
+from airflow_zen.runtimes.image_digest import image_of_key, known_digest
 from airflow_zen.runtimes.memory_limits import memory_limits
-from airflow_zen.runtimes.pod_options import image_of_key, known_digest, plain_option, plain_sequence, pod_resources
+from airflow_zen.runtimes.pod_options import plain_option, plain_sequence, pod_resources
 from airflow_zen.steps.runtime import Runtime
 
 if TYPE_CHECKING:

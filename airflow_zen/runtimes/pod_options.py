@@ -1,35 +1,12 @@
-"""Options that all runtimes in pods have: the image and its digest, resources, and parts of a pod in literals."""
+"""Options that all runtimes in pods have: resources, and parts of a pod in literals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_zen.errors import FingerprintError, RuntimeUnavailable, StepDefinitionError
-from airflow_zen.runtimes.image_registry import image_digest, pinned_image
+from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes.memory_limits import memory_of_try
-
-# What registries told this process; a pod runs the image that is in its key.
-_digests: dict[str, str] = {}
-
-
-def known_digest(image: str, registry_conn_id: str) -> str:
-    """Return the digest of an image, for which a registry is asked once. Raises `FingerprintError`."""
-    if image not in _digests:
-        try:
-            _digests[image] = image_digest(image, *_login(registry_conn_id))
-        except RuntimeUnavailable as error:
-            raise FingerprintError(
-                f"{error} Name the image by its digest, or a connection with the login to its registry with "
-                "registry_conn_id=."
-            ) from error
-    return _digests[image]
-
-
-def image_of_key(image: str) -> str:
-    """Return the name of an image by its digest where `known_digest` knows it, and else its name."""
-    digest = _digests.get(image, "")
-    return pinned_image(image, digest) if digest else image
 
 
 def pod_resources(runtime: Any, try_number: int) -> dict[str, Any]:
@@ -59,12 +36,3 @@ def plain_option(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain_option(held) for key, held in sorted(value.items())}
     return [plain_option(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _login(conn_id: str) -> tuple[str, str]:
-    if not conn_id:
-        return "", ""
-    from airflow.sdk import BaseHook
-
-    connection = BaseHook.get_connection(conn_id)
-    return connection.login or "", connection.password or ""

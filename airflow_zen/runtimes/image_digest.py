@@ -1,4 +1,4 @@
-"""Requests to the registry of an image for its digest."""
+"""The digest of an image, which its name has or its registry is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from airflow_zen.errors import RuntimeUnavailable
+from airflow_zen.errors import FingerprintError, RuntimeUnavailable
 
 _DOCKER_HUB = "registry-1.docker.io"
 _TIMEOUT = 30
@@ -24,6 +24,27 @@ _MANIFESTS = ", ".join(
         "docker.distribution.manifest.v2+json",
     )
 )
+# What registries told this process; a pod runs the image that is in its key.
+_digests: dict[str, str] = {}
+
+
+def known_digest(image: str, registry_conn_id: str) -> str:
+    """Return the digest of an image, for which a registry is asked once. Raises `FingerprintError`."""
+    if image not in _digests:
+        try:
+            _digests[image] = image_digest(image, *_login(registry_conn_id))
+        except RuntimeUnavailable as error:
+            raise FingerprintError(
+                f"{error} Name the image by its digest, or a connection with the login to its registry with "
+                "registry_conn_id=."
+            ) from error
+    return _digests[image]
+
+
+def image_of_key(image: str) -> str:
+    """Return the name of an image by its digest where `known_digest` knows it, and else its name."""
+    digest = _digests.get(image, "")
+    return pinned_image(image, digest) if digest else image
 
 
 def image_digest(image: str, login: str = "", password: str = "") -> str:
@@ -54,6 +75,15 @@ def pinned_image(image: str, digest: str) -> str:
     name = image.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}@{digest}"
+
+
+def _login(conn_id: str) -> tuple[str, str]:
+    if not conn_id:
+        return "", ""
+    from airflow.sdk import BaseHook
+
+    connection = BaseHook.get_connection(conn_id)
+    return connection.login or "", connection.password or ""
 
 
 def _parts(image: str) -> tuple[str, str, str]:

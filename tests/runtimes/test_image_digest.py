@@ -12,8 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_zen.errors import RuntimeUnavailable
-from airflow_zen.runtimes import image_registry
-from airflow_zen.runtimes.image_registry import image_digest, pinned_image
+from airflow_zen.runtimes.image_digest import _parts, image_digest, pinned_image
 
 DIGEST = f"sha256:{'7' * 64}"
 
@@ -106,7 +105,7 @@ def test_what_a_registry_does_not_tell_is_an_error():
 )
 def test_names_are_read_as_docker_reads_them(image, parts):
     """The registry, the name and the tag of an image."""
-    assert image_registry._parts(image) == parts
+    assert _parts(image) == parts
 
 
 def test_an_image_is_named_by_its_digest():
