@@ -27,18 +27,10 @@ from airflow_zen.operators.sweep import (
 from airflow_zen.steps.outputs import SINGLE_OUTPUT, Outputs, declared_outputs
 from airflow_zen.steps.step import Step
 from airflow_zen.steps.trial import EarlierTrial, Trial
+from airflow_zen.sweeps.pruners import find_pruner
 from airflow_zen.sweeps.sampler import OptunaSampler
 from airflow_zen.sweeps.space import Distribution, as_space, grid_points, sample_points
 
-_PRUNERS = {
-    "median": "MedianPruner",
-    "percentile": "PercentilePruner",
-    "successive_halving": "SuccessiveHalvingPruner",
-    "hyperband": "HyperbandPruner",
-    "threshold": "ThresholdPruner",
-    "patient": "PatientPruner",
-    "wilcoxon": "WilcoxonPruner",
-}
 _WAVE = 8
 _VALUE = "value"
 
@@ -93,13 +85,13 @@ def sweep(
     """
     step: Any = train if isinstance(train, StepDecorator) else ml_step(train)
     plan = _Plan(step, as_space(space), trials, seed, sampler, parallel)
-    if pruner and pruner not in _PRUNERS:
-        raise StepDefinitionError(f"sweep(pruner=…) is one of {', '.join(map(repr, _PRUNERS))}, got {pruner!r}.")
+    options = {} if pruner_options is None else pruner_options
+    pruner = find_pruner(pruner, options)
     _check_metric(metric, mode, is_needed=bool(pruner) or plan.is_adaptive)
     share: Any = min_success
     if type(share) not in (int, float) or not 0 <= share <= 1:
         raise StepDefinitionError(f"sweep(min_success=…) is a share from 0 to 1, such as 0.8, got {min_success!r}.")
-    trial = Trial("", metric, mode, tuple(plan.space), _PRUNERS.get(pruner, ""), dict(pruner_options or {}))
+    trial = Trial("", metric, mode, tuple(plan.space), pruner, dict(options))
     name = task_id or f"sweep_{step.kwargs.get('task_id') or step.function.__name__}"
     return lambda *args, **kwargs: _add_trials(plan, trial, name, min_success, _fixed(plan, args, kwargs))
 

@@ -69,7 +69,7 @@ class ResourceMeter:
         """Add the memory of this process to that of its children until the step is over."""
         while not self._is_over.wait(_SAMPLE_SECONDS):
             with suppress(OSError, ValueError):
-                if children := [*_descendants(os.getpid())]:
+                if children := [*_own_descendants()]:
                     self._sampled = max(self._sampled, sum(map(_resident, [os.getpid(), *children])))
 
 
@@ -79,7 +79,7 @@ def _totals() -> ResourceUsage:
     seconds = times.user + times.system + times.children_user + times.children_system
     files = _fields("self/io")
     return ResourceUsage(
-        cpu_seconds=seconds + sum(map(_cpu_seconds, _descendants(os.getpid()))),
+        cpu_seconds=seconds + sum(map(_cpu_seconds, _own_descendants())),
         read_bytes=files.get("rchar", 0),
         written_bytes=files.get("wchar", 0),
     )
@@ -91,6 +91,14 @@ def _fields(file: str) -> dict[str, int]:
         lines = (line.split() for line in (_PROC / file).read_text().splitlines())
         return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
     return {}
+
+
+def _own_descendants() -> Iterator[int]:
+    """Yield the processes below this one that have not ended."""
+    # Without children this is one system call, where /proc has a file for each thread.
+    with suppress(ChildProcessError, AttributeError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        yield from _descendants(os.getpid())
 
 
 def _descendants(process: int) -> Iterator[int]:
@@ -126,8 +134,10 @@ def _peak() -> int:
     """Return the largest resident memory of this process since the last reset."""
     import resource
 
-    reset = _fields("self/status").get("VmHWM", 0) * 1024
-    return reset or _maxrss(resource.getrusage(resource.RUSAGE_SELF))
+    with suppress(OSError, IndexError, ValueError):
+        # Not by `_fields`: there are sixty lines, and one is wanted.
+        return int((_PROC / "self/status").read_bytes().split(b"VmHWM:", 1)[1].split(None, 1)[0]) * 1024
+    return _maxrss(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def _largest_child() -> int:

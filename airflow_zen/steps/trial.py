@@ -67,8 +67,7 @@ class Trial(msgspec.Struct, frozen=True):
 
     def _study(self) -> Any:
         optuna = import_optuna(f"The pruner {self.pruner!r}")
-        pruner = getattr(optuna.pruners, self.pruner)(**self.pruner_options)
-        study = create_study(optuna, self.mode, pruner=pruner, study_name=self.sweep)
+        study = create_study(optuna, self.mode, pruner=self._new_pruner(optuna), study_name=self.sweep)
         states = optuna.trial.TrialState
         for trial in self.earlier:
             study.add_trial(
@@ -79,6 +78,15 @@ class Trial(msgspec.Struct, frozen=True):
                 )
             )
         return study
+
+    def _new_pruner(self, optuna: Any) -> Any:
+        try:
+            return getattr(optuna.pruners, self.pruner)(**self.pruner_options)
+        except (TypeError, ValueError) as error:
+            raise SweepError(
+                f"Optuna's {self.pruner} refuses pruner_options={dict(self.pruner_options)!r}: {error} "
+                f"Correct them in the sweep {self.sweep!r}."
+            ) from error
 
 
 def report(metric: float, step: int) -> None:

@@ -41,6 +41,8 @@ DEPTHS = {"depth": [1, 2]}
         (train, DEPTHS, {"mode": "best"}, "'max' or 'min'"),
         (train, DEPTHS, {"min_success": 80}, "share from 0 to 1"),
         (train, DEPTHS, {"pruner": "mean", "metric": "auc"}, "'median', 'percentile'"),
+        (train, DEPTHS, {"pruner": "median", "metric": "auc", "pruner_options": {"startup": 8}}, "has 'startup'"),
+        (train, DEPTHS, {"pruner_options": {"n_startup_trials": 8}}, "needs a pruner"),
         (train, {"depth": LogUniform(1, 2)}, {"sampler": "grid"}, "takes lists of values"),
         (listed, DEPTHS, {}, "no list marked Each"),
         (named, DEPTHS, {}, "none of them 'parameters'"),

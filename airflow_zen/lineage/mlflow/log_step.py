@@ -203,7 +203,9 @@ def _step_metrics(run: StepRun) -> dict[str, float]:
     elif run.outputs:
         metrics["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
     metrics |= _resource_metrics(run.resources)
-    return metrics | dict([*_metadata_metrics(_metadata_items(run)).items()][:_MAX_METRICS])
+    own = dict([*_metadata_metrics(_metadata_items(run)).items()][:_MAX_METRICS])
+    # The step's own come first: where MLflow compares runs, it begins with the first metric.
+    return own | metrics | own
 
 
 def _resource_metrics(used: ResourceUsage) -> dict[str, float]:
