@@ -7,8 +7,9 @@ import mmap
 import pickle
 import re
 import sys
-import uuid
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +29,24 @@ _VALUES, _BUFFERS = "values.pickle", "buffers.bin"
 
 
 def share_values(execution: Execution, folder: Path) -> None:
-    """Load the artifacts among the arguments, and write them into a folder, from which `read_shared_values` maps them.
-
-    An argument that cannot be pickled, such as an iterator of batches, is left out: each process loads it itself. Only
-    processes of this user on this machine read the folder.
-    """
+    """Load the artifacts among the arguments, and write them into a folder, from which `read_shared_values` maps them."""
     arguments = execution.arguments
     names = {re.split(r"[.\[]", path)[0] for path in arguments.inputs}
     others = arguments.bound.arguments.keys() - names
     loaded = arguments.excluding(others).load(execution.stack, execution.step.parameter_types, execution.scratch)
+    write_shared_values({name: loaded.arguments[name] for name in names}, folder)
+
+
+def write_shared_values(values: Mapping[str, Any], folder: Path) -> None:
+    """Write values by parameter into a folder, which only processes of this user on this machine read.
+
+    A value that cannot be pickled, such as an iterator of batches, is left out: each process loads it itself.
+    """
     found: dict[str, tuple[bytes, list[tuple[int, int]]]] = {}
     with (folder / _BUFFERS).open("wb") as file:
-        for name in names:
+        for name, value in values.items():
             try:
-                text, buffers = _pickled(loaded.arguments[name], folder)
+                text, buffers = _pickled(value)
             except (TypeError, AttributeError, pickle.PicklingError):
                 continue
             found[name] = text, [_append(file, buffer) for buffer in buffers]
@@ -81,32 +86,30 @@ class SharedArguments(Arguments, frozen=True):
         return loaded
 
 
-def _pickled(value: Any, folder: Path) -> tuple[bytes, list[pickle.PickleBuffer]]:
+def _pickled(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     buffers: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
-    _Pickler(file, folder, buffers).dump(value)
+    _Pickler(file, 5, buffer_callback=buffers.append).dump(value)
     return file.getvalue(), buffers
 
 
 class _Pickler(pickle.Pickler):
     """Leave the memory of arrays, tables and tensors out, so that it is written once and never copied into a text."""
 
-    def __init__(self, file: io.BytesIO, folder: Path, buffers: list[pickle.PickleBuffer]) -> None:
-        super().__init__(file, 5, buffer_callback=buffers.append)
-        self._folder = folder
-
     def reducer_override(self, value: Any) -> Any:
-        """Return how tensors and polars' frames are rebuilt, whose own pickles contain a copy."""
+        """Return how tensors, arrays of times and polars' frames are rebuilt, whose own pickles contain a copy."""
         cls, torch = type(value), sys.modules.get("torch")
         if torch and cls is torch.Tensor and _is_plain(value, torch):
             array = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
             return _tensor, (array, value.dtype, tuple(value.shape), value.requires_grad)
         if torch and cls is torch.nn.Parameter and _is_plain(value.data, torch):
             return cls, (value.data, value.requires_grad)
+        if cls.__module__ == "numpy" and cls.__name__ == "ndarray" and value.dtype.kind in "mM" and value.size:
+            return _times, (value.view("int64"), value.dtype)
         if cls.__name__ == "DataFrame" and cls.__module__.startswith("polars."):
-            path = self._folder / f"{uuid.uuid4().hex}.arrow"
-            value.write_ipc(path, compression="uncompressed")
-            return _frame, (path,)
+            with suppress(ValueError, AttributeError, ImportError):
+                # Not every type of polars is one of Arrow.
+                return _frame, (value.to_arrow(compat_level=sys.modules["polars"].CompatLevel.newest()),)
         return NotImplemented
 
 
@@ -121,10 +124,12 @@ def _tensor(array: Any, dtype: Any, shape: tuple[int, ...], requires_grad: bool)
     return tensor.requires_grad_(requires_grad)
 
 
-def _frame(path: Path) -> Any:
-    import importlib
+def _times(array: Any, dtype: Any) -> Any:
+    return array.view(dtype)
 
-    return importlib.import_module("polars").read_ipc(path, memory_map=True)
+
+def _frame(table: Any) -> Any:
+    return import_module("polars").from_arrow(table)
 
 
 def _append(file: Any, buffer: pickle.PickleBuffer) -> tuple[int, int]:

@@ -165,12 +165,19 @@ def _result(execution: Execution, answer: StepAnswer) -> StepResult:
 
 
 def _first_error(failed: ChildFailedError, answers: Mapping[int, StepAnswer], options: RankOptions) -> BaseException:
-    """Return the error of a rank that was lost, else of the one that failed first: others fail because of it."""
-    for rank, failure in failed.failures.items():
-        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM and rank not in answers:
-            return RuntimeUnavailable(_loss(rank, failure, options))
+    """Return the error of the rank that failed first: others fail because of it.
+
+    `failed` has the ranks that ended before the launcher stopped the others, `answers` the errors in their order. Libraries
+    abort a process (SIGABRT) whose peer is gone, so that an abort is told only without an error.
+    """
+    lost = [rank for rank, failure in failed.failures.items() if failure.exitcode < 0 and rank not in answers]
+    signals = {rank: -failed.failures[rank].exitcode for rank in lost}
     errors = [(rank, answer.error) for rank, answer in answers.items() if answer.error]
     own = [each for each in errors if not each[1]["classes"][0].endswith(f":{StepInterrupted.__name__}")]
+    followed = {signal.SIGTERM, signal.SIGABRT} if own else {signal.SIGTERM}
+    for rank in sorted(lost, key=lambda rank: signals[rank] == signal.SIGABRT):
+        if signals[rank] not in followed:
+            return RuntimeUnavailable(_loss(rank, failed.failures[rank], options))
     for rank, described in own or errors:
         error = rebuild_error(described)
         error.add_note(f"Raised in rank {rank} of {options.nproc_per_node}.")

@@ -6,8 +6,11 @@ import pytest
 
 from airflow_zen import load
 from airflow_zen.config.settings import open_stack
-from airflow_zen.errors import RuntimeUnavailable
+from airflow_zen.errors import RuntimeUnavailable, StepInterrupted
 from airflow_zen.runtimes import TorchElastic
+from airflow_zen.steps.remote_errors import describe_error
+from airflow_zen.steps.runtime import RankOptions
+from airflow_zen.steps.spec import StepAnswer
 
 pytestmark = pytest.mark.ml
 pytest.importorskip("torch")
@@ -118,12 +121,42 @@ def pipeline():
 
 
 def test_the_error_of_a_rank(run_file):
-    """A rank that raises fails the step with its own exception and traceback; the others are not blamed."""
+    """A rank that raises fails the step with its own exception; one that waited for it and was killed is not blamed."""
     run = run_file(_FAILS.replace("{how!r}", "'raise'"), TorchElastic(2))
     error = run.tasks[-1].error
     assert (type(error).__name__, str(error)) == ("Unstable", "the loss is nan")
     assert isinstance(error, ValueError)
     assert "Raised in rank 1 of 2." in error.__notes__
+
+
+_OWN = describe_error(ValueError("the loss is nan"))
+_STOPPED = describe_error(StepInterrupted("SIGTERM"))
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "errors", "expected"),
+    [
+        # The answers are in their order.
+        ({0: 1, 1: 1}, {1: _OWN, 0: describe_error(RuntimeError("Connection closed by peer"))}, "the loss is nan"),
+        ({0: -9, 1: 1}, {1: _OWN}, "Rank 0 of 2 was lost to SIGKILL"),
+        ({0: 1, 1: -11}, {0: _OWN}, "Rank 1 of 2 was lost to SIGSEGV"),
+        ({0: -6, 1: 1}, {1: _OWN}, "the loss is nan"),
+        ({0: -6, 1: -11}, {}, "Rank 1 of 2 was lost to SIGSEGV"),
+        ({0: -6, 1: -15}, {}, "Rank 0 of 2 was lost to SIGABRT"),
+        ({0: 1, 1: 1}, {0: _STOPPED, 1: _OWN}, "the loss is nan"),
+        ({1: 3}, {0: _STOPPED}, "SIGTERM"),
+        ({1: 3}, {}, "Rank 1 of 2 ended with exit code 3"),
+    ],
+)
+def test_the_first_error(tmp_path, exit_codes, errors, expected):
+    """The rank that failed first is told, and not one that failed because of it."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    from airflow_zen.steps.torch_ranks import _first_error
+
+    failures = {rank: ProcessFailure(rank, 1, code, str(tmp_path / "none")) for rank, code in exit_codes.items()}
+    answers = {rank: StepAnswer(error=error) for rank, error in errors.items()}
+    assert expected in str(_first_error(ChildFailedError("ranks", failures), answers, RankOptions(2, 0, "")))
 
 
 def test_a_lost_rank(run_file):
