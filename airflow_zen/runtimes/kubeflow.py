@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
+from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes.image_digest import image_of_key, known_digest
 from airflow_zen.runtimes.memory_limits import memory_limits
-from airflow_zen.runtimes.pod_options import plain_option, plain_sequence, pod_resources
+from airflow_zen.runtimes.pod_options import ClusterRuntime, plain_option, plain_sequence, pod_resources
 from airflow_zen.steps.ranks import RANKED_VARIABLE
-from airflow_zen.steps.runtime import Runtime
 
 if TYPE_CHECKING:
-    from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.stack import Stack
-    from airflow_zen.steps.runtime import Execution, StepResult
     from airflow_zen.steps.step import Step
 
 _ON_FINISH = ("delete_job", "keep_job", "delete_succeeded_job")
@@ -40,7 +36,7 @@ class JobKind(msgspec.Struct, frozen=True):
     succeeded: str
 
 
-class TrainingJob(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
+class TrainingJob(ClusterRuntime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The options of `TrainJob` and `PyTorchJob`: `TrainJob("registry/train:1", num_nodes=2, gpu=1)`.
 
     Each node runs the function under torch's elastic launch, `nproc_per_node` times; the value that rank 0 returns is the
@@ -56,6 +52,8 @@ class TrainingJob(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True)
     `startup_timeout`: seconds until the first pod runs, also in a queue. `on_finish_action`: delete_job, keep_job or
     delete_succeeded_job.
     """
+
+    RUN: ClassVar[tuple[str, str]] = ("airflow_zen.runtimes.kubeflow_run", "TrainingRun")
 
     image: str
     num_nodes: int = 1
@@ -119,18 +117,6 @@ class TrainingJob(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True)
         digest = known_digest(self.image, self.registry_conn_id)
         return {"image": digest, "processes": f"{self.num_nodes} x {self.nproc_per_node}"}
 
-    def execute(self, execution: Execution) -> StepResult:
-        """Run the function in a job, or wait for the job that an earlier process of this task has started.
-
-        Raises the function's error, or `RuntimeUnavailable` for a job that ended without an answer.
-        """
-        result: StepResult = self._runs().TrainingRun(self, execution).result()
-        return result
-
-    def discard(self, run: StepRunId, stack: Stack) -> None:
-        """Delete the jobs of a task instance; one that has ended may be kept."""
-        self._runs().delete_jobs(self, run, stack.store.transport)
-
     def manifest(
         self, name: str, address: str, variables: Mapping[str, str], secret_names: Mapping[str, str], try_number: int
     ) -> dict[str, Any]:
@@ -165,14 +151,6 @@ class TrainingJob(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True)
             "volumes": list(self.volumes),
         }
         return {name: value for name, value in options.items() if value}
-
-    def _runs(self) -> Any:
-        try:
-            return import_module("airflow_zen.runtimes.kubeflow_run")
-        except ImportError as error:
-            raise RuntimeUnavailable(
-                f"{self!r} needs the Kubernetes provider: pip install airflow-provider-zen[kubernetes]."
-            ) from error
 
 
 _TRAIN_JOB = JobKind(

@@ -6,27 +6,25 @@ import json
 import logging
 import secrets
 import time
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from kubernetes.client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
-from airflow_zen.errors import RuntimeUnavailable, StepDeferred, ZenError
+from airflow_zen.errors import RuntimeUnavailable, StepDeferred
 from airflow_zen.runtimes.base import OutputStream, read_answer
 from airflow_zen.runtimes.kubeflow_jobs import Jobs, job_state
 from airflow_zen.runtimes.kubeflow_trigger import TrainingJobTrigger
 from airflow_zen.runtimes.kubernetes_cluster import (
-    CONFLICT,
     SPEC_ANNOTATION,
+    ClusterRun,
     give_credentials,
     may_defer,
     refusals,
     step_metadata,
 )
 from airflow_zen.runtimes.memory_limits import memory_of_try
-from airflow_zen.runtimes.pod_log import BEGIN, Position
-from airflow_zen.runtimes.spec_and_answer import StoredSpec, object_keys, task_label
+from airflow_zen.runtimes.spec_and_answer import object_keys, task_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,30 +41,21 @@ _POLL = 0.5
 _SECONDS_TO_STOP = 4.0
 
 
-class TrainingRun:
-    """The run of a step in a training job.
+class TrainingRun(ClusterRun):
+    """The run of a step in a training job."""
 
-    The jobs of a task instance have its label. The job's name is made from the task instance and the spec, so that the
-    cluster rejects a second job for the same spec.
-    """
+    NOUN = "job"
 
     def __init__(self, runtime: TrainingJob, execution: Execution) -> None:
-        self._runtime, self._execution = runtime, execution
-        self._event = execution.run_hooks.event
         self._jobs = Jobs(runtime)
-        self._stored = StoredSpec(runtime, execution, "" if self._event is None else str(self._event["name"]))
-        self._name = self._stored.name
-        self._variables, self._credentials = self._stored.variables()
+        super().__init__(runtime, execution)
 
     def result(self) -> StepResult:
-        """Wait for the step's job, create it if there is none, and return the result of the step.
-
-        Raises `StepDeferred` with the trigger that waits for the job, if the runtime is deferrable.
-        """
+        """Wait for the step's job, create it if there is none, and return the result of the step."""
         stream = OutputStream()
         with refusals(self._runtime, "job", self._name):
-            job = self._job() if self._event is None else self._jobs.get(self._name)
-            with self._stopped_on_error():
+            job = self._find_or_start() if self._event is None else self._jobs.get(self._name)
+            with self._stopped_on_error(job, stream):
                 self._defer_or_check(job)
                 state = self._follow(stream)
             answer = self._stored.answer()
@@ -74,38 +63,23 @@ class TrainingRun:
                 # Another rank has failed after the first one had answered.
                 answer = None
             reason = "" if answer else self._jobs.describe(self._name)
-            self._clean_up(succeeded=answer is not None and not answer.get("error"))
+            self._clean_up(job, succeeded=answer is not None and not answer.get("error"))
         if answer is None:
             raise self._without_answer(reason, stream)
         return read_answer(json.dumps(answer), self._execution, self._runtime)
 
-    def _job(self) -> dict[str, Any]:
-        """Return the running or succeeded job of this spec, or create it; delete other jobs of the task instance."""
-        while True:
-            for job in self._jobs.of_task(self._stored.task):
-                name = job["metadata"]["name"]
-                if self._is_usable(job):
-                    log.info("Found %s %s/%s, which was created before", job["kind"], self._jobs.namespace, name)
-                    return job
-                log.info("Deleting %s %s/%s of an earlier try", job["kind"], self._jobs.namespace, name)
-                self._jobs.delete_and_wait(name)
-                self._stored.delete(name)
-            try:
-                return self._create()
-            except ApiException as error:
-                if error.status != CONFLICT:
-                    self._stored.delete()
-                    raise
-            time.sleep(_POLL)
+    def _of_task(self) -> Iterator[tuple[str, Any]]:
+        for job in self._jobs.of_task(self._stored.task):
+            yield job["metadata"]["name"], job
 
-    def _is_usable(self, job: dict[str, Any]) -> bool:
-        metadata = job["metadata"]
+    def _is_usable(self, found: Any) -> bool:
+        metadata = found["metadata"]
         if metadata["annotations"].get(SPEC_ANNOTATION) != self._stored.fingerprint:
             return False
-        is_running = not job_state(self._runtime.kind(), job) and not metadata.get("deletionTimestamp")
+        is_running = not job_state(self._runtime.kind(), found) and not metadata.get("deletionTimestamp")
         return is_running or self._stored.has_result()
 
-    def _create(self) -> dict[str, Any]:
+    def _start(self) -> dict[str, Any]:
         self._stored.write()
         run = self._execution.run.id
         secret = f"{self._name}-{secrets.token_hex(4)}" if self._credentials else ""
@@ -138,7 +112,6 @@ class TrainingRun:
 
     def _follow(self, stream: OutputStream) -> str:
         """Pass on the log of the first pod until the job has ended, and return its state."""
-        position = BEGIN if self._event is None else tuple(self._event.get("log_position", BEGIN))
         began, has_started = time.monotonic(), self._event is not None
         while True:
             # Read before the log, which is then complete for a job that has ended.
@@ -146,23 +119,19 @@ class TrainingRun:
             for pod in self._jobs.pods(self._name, first=True):
                 if pod.status.phase != "Pending":
                     has_started = True
-                    position = self._pass_on_log(pod, position, stream)
+                    self._pass_on_log(pod, stream)
             if state:
                 return state
             if not has_started and time.monotonic() - began > self._runtime.startup_timeout:
                 raise self._not_started()
             time.sleep(_POLL)
 
-    def _pass_on_log(self, pod: Any, position: Position, stream: OutputStream) -> Position:
-        """Pass on the lines after a position, while the container runs; return the position of the last one."""
+    def _pass_on_log(self, pod: Any, stream: OutputStream) -> None:
+        """Pass on the rest of the log, while the container runs."""
         try:
-            for entry in self._jobs.log_lines(pod, position):
-                position, line = entry
-                for part in line.replace("\r", "\n").split("\n"):
-                    stream.write(part)
+            self._pass_on(self._jobs.log_lines(pod, self._position), stream)
         except (ApiException, HTTPError) as error:
             log.debug("The log of pod %s was interrupted: %s", pod.metadata.name, error)
-        return position
 
     def _not_started(self) -> RuntimeUnavailable:
         runtime, reasons = self._runtime, self._jobs.describe(self._name)
@@ -181,32 +150,21 @@ class TrainingRun:
             error.add_note("Its last lines:\n" + "\n".join(stream.tail))
         return error
 
-    @contextmanager
-    def _stopped_on_error(self) -> Iterator[None]:
-        """Delete the job if the step is interrupted in the block; its pods have time to clean up."""
-        try:
-            yield
-        except StepDeferred:
-            raise
-        except BaseException:
-            with suppress(ApiException, HTTPError, ZenError):
-                self._jobs.delete_and_wait(self._name, _SECONDS_TO_STOP)
-            with suppress(ZenError):
-                self._stored.delete()
-            raise
+    def _delete(self, found: Any) -> None:
+        self._jobs.delete(found["metadata"]["name"])
 
-    def _clean_up(self, *, succeeded: bool) -> None:
-        keeps = {"keep_job": True, "delete_job": False, "delete_succeeded_job": not succeeded}
-        if not keeps[self._runtime.on_finish_action]:
-            self._jobs.delete(self._name)
-        self._stored.delete()
+    def _delete_and_wait(self, found: Any) -> None:
+        self._jobs.delete_and_wait(found["metadata"]["name"])
 
+    def _stop(self, found: Any, stream: OutputStream) -> None:
+        self._jobs.delete_and_wait(self._name, _SECONDS_TO_STOP)
 
-def delete_jobs(runtime: TrainingJob, run: StepRunId, transport: Transport) -> None:
-    """Delete the jobs of a task instance, and their objects; a job that has ended may be kept."""
-    jobs = Jobs(runtime)
-    for job in jobs.of_task(task_label(run)):
-        name = job["metadata"]["name"]
-        if runtime.on_finish_action == "delete_job" or not job_state(runtime.kind(), job):
-            jobs.delete(name)
-        transport.delete(object_keys(name))
+    @staticmethod
+    def delete_all(runtime: TrainingJob, run: StepRunId, transport: Transport) -> None:
+        """Delete the jobs of a task instance, and their objects; a job that has ended may be kept."""
+        jobs = Jobs(runtime)
+        for job in jobs.of_task(task_label(run)):
+            name = job["metadata"]["name"]
+            if runtime.on_finish_action == "delete_job" or not job_state(runtime.kind(), job):
+                jobs.delete(name)
+            transport.delete(object_keys(name))

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
+from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes.image_digest import image_of_key, known_digest
 from airflow_zen.runtimes.memory_limits import memory_limits
-from airflow_zen.runtimes.pod_options import plain_option, plain_sequence, pod_resources
-from airflow_zen.steps.runtime import Runtime
+from airflow_zen.runtimes.pod_options import ClusterRuntime, plain_option, plain_sequence, pod_resources
 
 if TYPE_CHECKING:
-    from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.stack import Stack
-    from airflow_zen.steps.runtime import Execution, StepResult
     from airflow_zen.steps.step import Step
 
 CONTAINER = "base"
@@ -27,7 +23,7 @@ CONTAINER = "base"
 _ON_FINISH = ("delete_pod", "keep_pod", "delete_succeeded_pod")
 
 
-class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
+class Kubernetes(ClusterRuntime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Run the function in a pod: `Kubernetes("registry/train:1", cpu="4", memory=("4Gi", "16Gi"), gpu=1)`.
 
     The image needs Python 3.11 or later with this package and what the step imports; Airflow and MLflow are needed only
@@ -47,6 +43,8 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
     again to start. `on_finish_action`: as in `KubernetesPodOperator`. `python`: the interpreter in the image.
     `artifact_root`: the artifact root as pods reach it, where that differs.
     """
+
+    RUN: ClassVar[tuple[str, str]] = ("airflow_zen.runtimes.pod_run", "PodRun")
 
     image: str
     cpu: str | float = ""
@@ -90,18 +88,6 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         """Return the digest of the image."""
         return {"image": known_digest(self.image, self.registry_conn_id)}
 
-    def execute(self, execution: Execution) -> StepResult:
-        """Run the function in a pod, or wait for the pod that an earlier process of this task has started.
-
-        Raises the function's error, or `RuntimeUnavailable` for a pod that ended without an answer.
-        """
-        result: StepResult = self._pods().PodRun(self, execution).result()
-        return result
-
-    def discard(self, run: StepRunId, stack: Stack) -> None:
-        """Delete the pods of a task instance; one that has ended may be kept."""
-        self._pods().delete_pods(self, run, stack.store.transport)
-
     def pod(self, address: str, variables: Mapping[str, str], secret: str, try_number: int) -> dict[str, Any]:
         """Return the pod that runs the spec at an address, without a name; a named secret has further variables."""
         container = {
@@ -127,11 +113,3 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             "volumes": list(self.volumes),
             "serviceAccountName": self.service_account or None,
         }
-
-    def _pods(self) -> Any:
-        try:
-            return import_module("airflow_zen.runtimes.pod_run")
-        except ImportError as error:
-            raise RuntimeUnavailable(
-                f"{self!r} needs the Kubernetes provider: pip install airflow-provider-zen[kubernetes]."
-            ) from error

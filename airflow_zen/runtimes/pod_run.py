@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,12 @@ from kubernetes.client import V1ResourceRequirements
 from kubernetes.client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
-from airflow_zen.errors import RuntimeUnavailable, StepDeferred, ZenError
+from airflow_zen.errors import RuntimeUnavailable, StepDeferred
 from airflow_zen.runtimes.base import OutputStream, describe_exit, read_answer
 from airflow_zen.runtimes.kubernetes import CONTAINER
 from airflow_zen.runtimes.kubernetes_cluster import (
-    CONFLICT,
     SPEC_ANNOTATION,
+    ClusterRun,
     connect,
     give_credentials,
     may_defer,
@@ -33,10 +33,10 @@ from airflow_zen.runtimes.kubernetes_cluster import (
 )
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
 from airflow_zen.runtimes.pod_trigger import StepPodTrigger
-from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, StoredSpec, object_keys, task_label
+from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, object_keys, task_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.runtimes.kubernetes import Kubernetes
@@ -52,31 +52,25 @@ _ENDED = ("Succeeded", "Failed")
 _START_ERRORS = ("StartError", "ContainerCannotRun")
 
 
-class PodRun:
-    """The run of a step in a pod.
+class PodRun(ClusterRun):
+    """The run of a step in a pod."""
 
-    The pods of a task instance have its label. The pod's name is made from the task instance and the spec, so that the
-    cluster rejects a second pod for the same spec.
-    """
+    NOUN = "pod"
 
     def __init__(self, runtime: Kubernetes, execution: Execution) -> None:
-        self._runtime = runtime
-        self._execution = execution
-        self._event = execution.run_hooks.event
         self._client, self._namespace = connect(runtime)
         self._manager: Any = PodManager(self._client)
-        self._stored = StoredSpec(runtime, execution, "" if self._event is None else str(self._event["name"]))
-        self._name = self._stored.name
-        self._variables, self._credentials = self._stored.variables()
+        super().__init__(runtime, execution)
 
     def result(self) -> StepResult:
-        """Wait for the step's pod, start it if there is none, and return the result of the step.
-
-        Raises `StepDeferred` with the trigger that waits for the pod, if the runtime is deferrable.
-        """
+        """Wait for the step's pod, start it if there is none, and return the result of the step."""
         with refusals(self._runtime, "pod", self._name):
             stream = OutputStream()
-            pod = self._pod() if self._event is None else self._client.read_namespaced_pod(self._name, self._namespace)
+            pod = (
+                self._find_or_start()
+                if self._event is None
+                else self._client.read_namespaced_pod(self._name, self._namespace)
+            )
             with self._stopped_on_error(pod, stream):
                 self._defer_or_check(pod)
                 self._await_start(pod)
@@ -88,29 +82,15 @@ class PodRun:
             raise self._without_answer(ended, stream)
         return read_answer(json.dumps(answer), self._execution, self._runtime)
 
-    def _pod(self) -> Any:
-        """Return the running or succeeded pod of this spec, or start it; delete other pods of the task instance."""
-        while True:
-            for pod in self._client.list_namespaced_pod(
-                self._namespace, label_selector=f"{TASK_LABEL}={self._stored.task}"
-            ).items:
-                if self._is_usable(pod):
-                    log.info("Found pod %s/%s, which was started before", self._namespace, pod.metadata.name)
-                    return pod
-                self._delete_and_wait(pod)
-            try:
-                return self._start()
-            except ApiException as error:
-                if error.status != CONFLICT:
-                    self._stored.delete()
-                    raise
-            time.sleep(_POLL)
+    def _of_task(self) -> Iterator[tuple[str, Any]]:
+        for pod in _pods_of_task(self._client, self._namespace, self._stored.task):
+            yield pod.metadata.name, pod
 
-    def _is_usable(self, pod: Any) -> bool:
-        metadata = pod.metadata
+    def _is_usable(self, found: Any) -> bool:
+        metadata = found.metadata
         if metadata.annotations.get(SPEC_ANNOTATION) != self._stored.fingerprint or metadata.deletion_timestamp:
             return False
-        if pod.status.phase in ("Pending", "Running"):
+        if found.status.phase in ("Pending", "Running"):
             return True
         return self._stored.has_result()
 
@@ -188,13 +168,9 @@ class PodRun:
 
     def _follow_log(self, pod: Any, stream: OutputStream) -> None:
         """Pass on each line of the log once, until the container has ended; reconnect after lost connections."""
-        position = BEGIN if self._event is None else tuple(self._event.get("log_position", BEGIN))
         while True:
             try:
-                for entry in self._log_lines(pod, position):
-                    position, line = entry
-                    for part in line.replace("\r", "\n").split("\n"):
-                        stream.write(part)
+                self._pass_on(self._log_lines(pod, self._position), stream)
             except HTTPError as error:
                 log.debug("The log of pod %s was interrupted: %s", self._name, error)
             except ApiException as error:
@@ -232,43 +208,33 @@ class PodRun:
         out_of_memory = memory if terminated.reason == "OOMKilled" else ""
         return describe_exit(terminated.exit_code, stream.tail, self._runtime, out_of_memory=out_of_memory)
 
-    @contextmanager
-    def _stopped_on_error(self, pod: Any, stream: OutputStream) -> Iterator[None]:
-        """Delete the pod if the step is interrupted in the block; its function has time to clean up."""
-        try:
-            yield
-        except StepDeferred:
-            raise
-        except BaseException:
-            with suppress(ApiException, HTTPError, ZenError):
-                self._client.delete_namespaced_pod(self._name, self._namespace, grace_period_seconds=_SECONDS_TO_STOP)
-                self._follow_log(pod, stream)
-            with suppress(ZenError):
-                self._stored.delete()
-            raise
+    def _delete(self, found: Any) -> None:
+        self._manager.delete_pod(found)
 
-    def _clean_up(self, pod: Any, *, succeeded: bool) -> None:
-        keeps = {"keep_pod": True, "delete_pod": False, "delete_succeeded_pod": not succeeded}
-        if not keeps[self._runtime.on_finish_action]:
-            self._manager.delete_pod(pod)
-        self._stored.delete()
+    def _stop(self, found: Any, stream: OutputStream) -> None:
+        self._client.delete_namespaced_pod(self._name, self._namespace, grace_period_seconds=_SECONDS_TO_STOP)
+        self._follow_log(found, stream)
 
-    def _delete_and_wait(self, pod: Any) -> None:
-        log.info("Deleting pod %s/%s of an earlier try", self._namespace, pod.metadata.name)
-        self._manager.delete_pod(pod)
-        self._stored.delete(pod.metadata.name)
+    def _delete_and_wait(self, found: Any) -> None:
+        pod = found.metadata
+        self._manager.delete_pod(found)
         with suppress(ApiException):
-            while self._client.read_namespaced_pod(pod.metadata.name, self._namespace).metadata.uid == pod.metadata.uid:
+            while self._client.read_namespaced_pod(pod.name, self._namespace).metadata.uid == pod.uid:
                 time.sleep(_POLL)
 
+    @staticmethod
+    def delete_all(runtime: Kubernetes, run: StepRunId, transport: Transport) -> None:
+        """Delete the pods of a task instance, and their objects; a pod that has ended may be kept."""
+        client, namespace = connect(runtime)
+        for pod in _pods_of_task(client, namespace, task_label(run)):
+            if runtime.on_finish_action == "delete_pod" or pod.status.phase not in _ENDED:
+                PodManager(client).delete_pod(pod)
+            transport.delete(object_keys(pod.metadata.name))
 
-def delete_pods(runtime: Kubernetes, run: StepRunId, transport: Transport) -> None:
-    """Delete the pods of a task instance, and their objects; a pod that has ended may be kept."""
-    client, namespace = connect(runtime)
-    for pod in client.list_namespaced_pod(namespace, label_selector=f"{TASK_LABEL}={task_label(run)}").items:
-        if runtime.on_finish_action == "delete_pod" or pod.status.phase not in _ENDED:
-            PodManager(client).delete_pod(pod)
-        transport.delete(object_keys(pod.metadata.name))
+
+def _pods_of_task(client: Any, namespace: str, task: str) -> Iterable[Any]:
+    found: Iterable[Any] = client.list_namespaced_pod(namespace, label_selector=f"{TASK_LABEL}={task}").items
+    return found
 
 
 def _terminated(pod: Any) -> Any:
