@@ -95,8 +95,8 @@ class FusedOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Run all steps; the error of one names it."""
-        from airflow_zen.materializers.held_values import HeldValues
         from airflow_zen.operators.execute import execute_in_stack, open_task_stack
+        from airflow_zen.stack import HeldValues
 
         settings, stack = open_task_stack(self, context)
         stack = replace(stack, held=HeldValues())
