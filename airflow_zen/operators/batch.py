@@ -13,7 +13,7 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airflow_zen.errors import BatchFailed, StepDefinitionError
 from airflow_zen.operators.ml_step import MLStepOperator, StepOutputs
-from airflow_zen.operators.task_parts import PartInstance, TaskPart, part_context
+from airflow_zen.operators.substeps import Substep, SubstepInstance, substep_context
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Operator
@@ -64,15 +64,20 @@ class BatchOperator(MLStepOperator):
             raise AirflowSkipException(f"All elements of batch {self.number} are skipped.")
         return done.results
 
-    def parts(self, context: Any) -> Iterator[tuple[int, TaskPart, BatchOperator, Any]]:
+    def parts(self, context: Any) -> Iterator[tuple[int, Substep, BatchOperator, Any]]:
         """Yield the elements of this batch: index among all elements, arguments, operator and context."""
         begin = self.number * self.size
         for index in range(begin, min(begin + self.size, count_elements(self.elements))):
             part = _element(self.elements, index)
             element = self._element_operator(index, part)
-            yield index, part, element, part_context(context, element, PartInstance(context["ti"], self.task_id, index))
+            yield (
+                index,
+                part,
+                element,
+                substep_context(context, element, SubstepInstance(context["ti"], self.task_id, index)),
+            )
 
-    def _element_operator(self, index: int, part: TaskPart) -> BatchOperator:
+    def _element_operator(self, index: int, part: Substep) -> BatchOperator:
         if self.strict and (twice := sorted(self.op_kwargs.keys() & part.mapped.keys())):
             raise StepDefinitionError(
                 f"Element {index} of {self.task_id!r} sets {', '.join(twice)}, which partial() has set too. Leave it out there, "
@@ -196,15 +201,15 @@ def _numbers(elements: Any, size: int) -> list[int]:
     return list(range(ceil(count_elements(elements) / size)))
 
 
-def _element(elements: Any, index: int) -> TaskPart:
+def _element(elements: Any, index: int) -> Substep:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.operators.artifact import load_keyword_arguments
 
     if isinstance(elements, Mapping):
-        return TaskPart(_combination(elements, index))
+        return Substep(_combination(elements, index))
     given = elements[index]
     inputs = {"kwargs": ArtifactRef.from_wire(given)} if ArtifactRef.is_wire(given) else {}
-    return TaskPart(load_keyword_arguments(given), inputs)
+    return Substep(load_keyword_arguments(given), inputs)
 
 
 def _combination(elements: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from airflow_zen.steps.runtime import raise_on_sigterm
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.operators.ml_step import MLStepOperator
-    from airflow_zen.operators.task_parts import TaskPart
+    from airflow_zen.operators.substeps import Substep
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.stack import Stack
     from airflow_zen.steps.output_checks import FailedReport
@@ -56,7 +56,7 @@ def open_task_stack(operator: Any, context: Any) -> tuple[Settings, Stack]:
 
 
 def execute_in_stack(
-    operator: MLStepOperator, context: Any, settings: Settings, stack: Stack, part: TaskPart | None = None
+    operator: MLStepOperator, context: Any, settings: Settings, stack: Stack, part: Substep | None = None
 ) -> tuple[Any, StepRun]:
     """Run the operator's step, as a `part` if its task runs several; return its outputs for XCom, and its record."""
     with raise_on_sigterm(operator.on_kill):
@@ -212,7 +212,7 @@ class _TaskRunHooks(RunHooks):
         """
         self.can_defer, self.is_part = False, True
         if run.cache is not CacheState.MISS and run.id.try_number > 1:
-            from airflow_zen.steps.earlier_try import find_finished
+            from airflow_zen.operators.substeps import find_finished
 
             self.finished = find_finished(step, arguments, stack, run)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import merge_assets
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
-from airflow_zen.operators.task_parts import PartInstance, TaskPart, part_context
+from airflow_zen.operators.substeps import Substep, SubstepInstance, substep_context
 
 if TYPE_CHECKING:
     from airflow_zen.runs.step_run import StepRun
@@ -105,7 +105,7 @@ class FusedOperator(BaseOperator):
         for name, operator, own, results in self.parts(context):
             try:
                 operator.render_template_fields(own)
-                result, run = execute_in_stack(operator, own, settings, stack, TaskPart())
+                result, run = execute_in_stack(operator, own, settings, stack, Substep())
             except Exception as error:
                 error.add_note(f"It is the error of step {name!r} in the fused group {self.task_id!r}.")
                 raise
@@ -121,8 +121,8 @@ class FusedOperator(BaseOperator):
         for name, step in self.steps.items():
             operator = step.prepare_for_execution()
             operator.links, operator.outlets = {}, list(step.outlets)
-            instance = PartInstance(context["ti"], step.task_id, context["ti"].map_index, results)
-            yield name, operator, part_context(context, operator, instance), results
+            instance = SubstepInstance(context["ti"], step.task_id, context["ti"].map_index, results)
+            yield name, operator, substep_context(context, operator, instance), results
 
     def _push(self, name: str, result: Any, results: dict[str, Any], ti: Any) -> None:
         """Push the outputs of a step for the tasks after the group, and keep them for the steps in it."""

@@ -14,7 +14,7 @@ from airflow_zen.steps.arguments import describe_as_json
 
 if TYPE_CHECKING:
     from airflow_zen.operators.ml_step import MLStepOperator
-    from airflow_zen.operators.task_parts import TaskPart
+    from airflow_zen.operators.substeps import Substep
     from airflow_zen.steps.arguments import Arguments
 
 _COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
@@ -93,7 +93,7 @@ def checked_out_commit(path: Path) -> str:
     return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), "")
 
 
-def mapped_task_label(operator: MLStepOperator, arguments: Arguments, part: TaskPart | None) -> str:
+def mapped_task_label(operator: MLStepOperator, arguments: Arguments, part: Substep | None) -> str:
     """Return the plain arguments that a mapped task, or a part of one, is mapped over (`depth=8`); empty without any."""
     if part is None:
         mapped = operator.dag.get_task(operator.task_id)

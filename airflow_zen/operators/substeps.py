@@ -1,21 +1,55 @@
-"""The result of an earlier try of a task, for a step that is not looked up in the cache."""
+"""Several steps in one task: what each of them sees of the task, and its result of an earlier try."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.step_cache import CacheEntry
 from airflow_zen.errors import UNREADABLE, ArtifactNotFound
 from airflow_zen.runs.step_run import StepRun, StepState
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
     from airflow_zen.steps.step import Step
+
+
+@dataclass(frozen=True)
+class Substep:
+    """One step of a task that runs several.
+
+    `mapped` are the arguments that it is mapped over, by name. `inputs` are artifacts beside those in its arguments.
+    """
+
+    mapped: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
+
+
+class SubstepInstance:
+    """The task instance, as one of the steps in it sees it: with that step's task id and map index.
+
+    `results` are the outputs of earlier steps of the task in their XCom form, by key.
+    """
+
+    def __init__(self, ti: Any, task_id: str, map_index: int, results: Mapping[str, Any] | None = None) -> None:
+        self._ti = ti
+        self.task_id = task_id
+        self.map_index = map_index
+        self.results = results
+        self.rendered_map_index = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ti, name)
+
+
+def substep_context(context: Any, operator: Any, instance: SubstepInstance) -> Any:
+    """Return the context of one step of a task; its label and arguments stay out of the task's own context."""
+    return {**context, "ti": instance, "task_instance": instance, "task": operator}
 
 
 def find_finished(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> CacheEntry | None:
