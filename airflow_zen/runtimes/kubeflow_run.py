@@ -14,7 +14,6 @@ from urllib3.exceptions import HTTPError
 from airflow_zen.errors import RuntimeUnavailable, StepDeferred
 from airflow_zen.runtimes.base import OutputStream, read_answer
 from airflow_zen.runtimes.kubeflow_jobs import Jobs, job_state
-from airflow_zen.runtimes.kubeflow_trigger import TrainingJobTrigger
 from airflow_zen.runtimes.kubernetes_cluster import (
     SPEC_ANNOTATION,
     ClusterRun,
@@ -25,6 +24,7 @@ from airflow_zen.runtimes.kubernetes_cluster import (
 )
 from airflow_zen.runtimes.memory_limits import memory_of_try
 from airflow_zen.runtimes.spec_and_answer import object_keys, task_label
+from airflow_zen.runtimes.triggers import TrainingJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,8 +32,8 @@ from airflow_zen.runtimes.kubernetes_cluster import (
     step_metadata,
 )
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
-from airflow_zen.runtimes.pod_trigger import StepPodTrigger
 from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, object_keys, task_label
+from airflow_zen.runtimes.triggers import StepPodTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

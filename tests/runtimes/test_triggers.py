@@ -71,7 +71,7 @@ def test_a_killed_triggerer_finds_the_pod_again(run_pod, start_process, connecti
 
 def test_a_trigger_renews_the_lease(run_pod, trigger, go, waits, monkeypatch):
     """The lease of a deferred step lasts while a triggerer waits for the pod."""
-    monkeypatch.setattr("airflow_zen.runtimes.triggerer._HEARTBEAT", 0.1)
+    monkeypatch.setattr("airflow_zen.runtimes.triggers._HEARTBEAT", 0.1)
     deferred = run_pod(waits, DEFERRED).task("work")
     stack = open_stack(lineage=False)
     lease = stack.records.get_suspended(StepRunId("pipeline", "manual__1", "work")).lease
@@ -88,7 +88,7 @@ def test_a_trigger_renews_the_lease(run_pod, trigger, go, waits, monkeypatch):
 
 def test_the_log_comes_while_the_pod_runs(run_pod, trigger, go, monkeypatch, caplog, capfd):
     """What the pod logs is in the log of the trigger while it waits; the resumed task logs only what came after that."""
-    monkeypatch.setattr("airflow_zen.runtimes.triggerer._LOG_INTERVAL", 0.1)
+    monkeypatch.setattr("airflow_zen.runtimes.triggers._LOG_INTERVAL", 0.1)
     caplog.set_level("INFO")
     text = step(f"""
 print("a print")
