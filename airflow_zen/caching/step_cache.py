@@ -195,6 +195,15 @@ def changed_ingredients(now: Mapping[str, str], before: Mapping[str, str]) -> It
             yield label, old, new
 
 
+def text_diff(label: str, before: KeyRecord, now: KeyRecord) -> list[str]:
+    """Return the lines of a unified diff of the texts behind an ingredient; empty where neither key has its text."""
+    # A task imports this module, and explains only some misses.
+    import difflib
+
+    old, new = (each.sources.get(label, "").splitlines() for each in (before, now))
+    return [*difflib.unified_diff(old, new, "before", "now", lineterm="")]
+
+
 def explain_miss(ingredients: Mapping[str, str], sources: Mapping[str, str], history: list[KeyRecord]) -> str:
     """Return in one line why a key is unknown: the differences from the most similar earlier result.
 

@@ -117,9 +117,7 @@ def clear_entries(args: Any) -> None:
 
 
 def _describe_differences(now: KeyRecord, before: KeyRecord | None) -> Iterator[str]:
-    import difflib
-
-    from airflow_zen.caching.step_cache import changed_ingredients
+    from airflow_zen.caching.step_cache import changed_ingredients, text_diff
 
     if before is None:
         yield "There is no earlier result to compare with. The key consists of:"
@@ -129,8 +127,7 @@ def _describe_differences(now: KeyRecord, before: KeyRecord | None) -> Iterator[
     yield f"Compared with {before.origin}:"
     for label, old, new in changed_ingredients(now.ingredients, before.ingredients):
         yield f"  {label}: {old or 'nothing'} → {new or 'nothing'}"
-        old_lines, new_lines = (each.sources.get(label, "").splitlines() for each in (before, now))
-        yield from (f"    {line}" for line in difflib.unified_diff(old_lines, new_lines, "before", "now", lineterm=""))
+        yield from (f"    {line}" for line in text_diff(label, before, now))
 
 
 def _read_entries(cache: StepCache, dag_id: str | None, task_id: str | None, output: str = "table") -> list[CacheEntry]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE
@@ -13,7 +12,8 @@ from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import Cell, bytes_cell, is_machine_readable, print_rows, seconds_cell
 
 if TYPE_CHECKING:
-    from airflow_zen.planning.plan import PlannedDagRun, PlannedStep
+    from airflow_zen.planning.plan import PlannedDagRun
+    from airflow_zen.planning.planned_step import PlannedStep
 
 _CONF = argument("--conf", "The run's configuration, as JSON")
 _PARTITION = argument("--partition", "The run's partition key")
@@ -27,6 +27,7 @@ def show_plan(args: Any) -> None:
     memory was near its limit. Nothing is run.
     """
     from airflow_zen.planning.plan import Plan, parse_dag
+    from airflow_zen.planning.planned_step import plan_summary
 
     dag = parse_dag(args.dag_id)
     steps = list(Plan(dag, _planned_run(args, dag)).steps())
@@ -40,29 +41,13 @@ def show_plan(args: Any) -> None:
         for step in steps:
             if step.warning:
                 print(f"warning: {_task_name(step)}: {step.warning}")
-        print(plan_summary(steps))
+        print(plan_summary([(step.decision, step.seconds) for step in steps]))
 
 
 def describe_environment(environment: Mapping[str, str]) -> str:
     """Return what a runtime has in one line: `python 3.11, numpy 1.26.4, pandas 2.3.3`."""
     parts = (f"{label.removeprefix('distribution ')} {value}" for label, value in environment.items())
     return ", ".join(parts) or "unknown until the run"
-
-
-def plan_summary(steps: Sequence[PlannedStep]) -> str:
-    """Return a plan as one line: the number of steps by decision, and their times."""
-    from airflow_zen.markup import format_count
-    from airflow_zen.planning.plan import Decision
-
-    count = Counter(step.decision for step in steps)
-    saved = sum(step.seconds or 0 for step in steps if step.decision is Decision.HIT)
-    known = [step.seconds for step in steps if step.decision is Decision.MISS and step.seconds is not None]
-    parts = [
-        f"{count[Decision.HIT]} reused ({seconds_cell(saved).text} saved)",
-        f"{count[Decision.MISS]} computed" + (f", about {seconds_cell(sum(known)).text}" if known else ""),
-        *([f"{count[Decision.UNKNOWN]} unknown until the run"] if count[Decision.UNKNOWN] else []),
-    ]
-    return f"{format_count(len(steps), 'step')}: {', '.join(parts)}"
 
 
 def _planned_row(step: PlannedStep, output: str, has_runtimes: bool) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import airflow
 from airflow.sdk import BaseOperatorLink
 
+from airflow_zen.config.airflow_release import has_pages
+
 if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey
     from airflow.sdk import BaseOperator
@@ -58,8 +60,7 @@ def page_link(ti: Any, airflow_version: str = airflow.__version__) -> Mapping[st
     It is empty where Airflow's address is not known, and before Airflow 3.3, which has no such page.
     """
     page = str(getattr(ti, "log_url", "") or "").partition("?")[0]
-    has_page = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)
-    return {ArtifactsLink.name: f"{page}/plugin/zen-step"} if page and has_page else {}
+    return {ArtifactsLink.name: f"{page}/plugin/zen-step"} if page and has_pages(airflow_version) else {}
 
 
 def add_links(operator: MLStepOperator, addresses: Mapping[str, str]) -> None:

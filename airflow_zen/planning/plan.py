@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from math import prod
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
 from airflow_zen.operators.step_run import step_run_id
 from airflow_zen.planning.memory_warnings import LastPeaks, memory_limit_of
+from airflow_zen.planning.planned_step import Decision, PlannedStep
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.cache_key import plan_step
 from airflow_zen.steps.runtime import InProcess
@@ -41,33 +41,6 @@ if TYPE_CHECKING:
 RETURN_VALUE = "return_value"
 _ENVIRONMENT = ("python", "distribution", "image")
 UNKNOWN_VALUE: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN_VALUE"})()
-
-
-class Decision(StrEnum):
-    """Whether a run would reuse or compute a step; unknown if it depends on the run."""
-
-    HIT = "hit"
-    MISS = "miss"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """One step of a planned run; `seconds` and `size` (bytes) are estimates from earlier results, None without any.
-
-    `runtime` is the text of a runtime other than the task's process. `environment` are its contents by their labels in
-    the cache key: `python`, `distribution NAME` or `image`. `warning` says that its memory may not be enough.
-    """
-
-    task_id: str
-    map_index: int
-    decision: Decision
-    reason: str
-    seconds: float | None = None
-    size: int | None = None
-    runtime: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    warning: str = ""
 
 
 class Plan:

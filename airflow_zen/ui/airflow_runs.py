@@ -13,11 +13,15 @@ from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import select
 
-_STEP = "@ml_step"
+# As Airflow names the operators of steps.
+_STEP, _BATCH = "@ml_step", "BatchOperator"
 
 
 class InstanceState(msgspec.Struct, frozen=True):
-    """A task instance as Airflow has it: `state` in capitals, `PENDING` before it has one; times in seconds."""
+    """A task instance as Airflow has it: `state` in capitals, `PENDING` before it has one; times in seconds.
+
+    is_batch: whether it runs several elements of a mapped step, so that its `map_index` is the number of the batch.
+    """
 
     task_id: str
     map_index: int
@@ -26,6 +30,7 @@ class InstanceState(msgspec.Struct, frozen=True):
     started: float | None
     ended: float | None
     is_step: bool
+    is_batch: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -54,7 +59,16 @@ _FINAL_RUN_STATES = frozenset(str(state) for state in State.finished_dr_states)
 def read_dag_run(dag_id: str, run_id: str, task_id: str = "") -> DagRunState:
     """Read the state of a DAG run and of its task instances, or of those of one task; two queries."""
     run = select(DagRun.state, DagRun.start_date, DagRun.end_date).filter_by(dag_id=dag_id, run_id=run_id)
-    columns = ("task_id", "map_index", "try_number", "state", "start_date", "end_date", "custom_operator_name")
+    columns = (
+        "task_id",
+        "map_index",
+        "try_number",
+        "state",
+        "start_date",
+        "end_date",
+        "custom_operator_name",
+        "operator",
+    )
     instances = select(*(getattr(TaskInstance, name) for name in columns)).filter_by(dag_id=dag_id, run_id=run_id)
     if task_id:
         instances = instances.filter_by(task_id=task_id)
@@ -84,6 +98,7 @@ def _instance(row: Any) -> InstanceState:
         started=_seconds(row.start_date),
         ended=_seconds(row.end_date),
         is_step=row.custom_operator_name == _STEP,
+        is_batch=row.operator == _BATCH,
     )
 
 

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, ZenError
-from airflow_zen.ui import catalogue_routes, content, dag_routes
+from airflow_zen.ui import catalogue_routes, dag_routes
 from airflow_zen.ui.access import ContentOfDag, Name, OptionalName, RequestAccess, RunsOfDag, not_found
+from airflow_zen.ui.artifact_page import answer_download, answer_preview, artifact_page
 from airflow_zen.ui.facts import output_facts
 from airflow_zen.ui.mapped_page import mapped_page
 from airflow_zen.ui.mlflow_links import dag_run_links
@@ -122,7 +123,7 @@ def read_mapped(
 ) -> MappedPage:
     """Return the instances of a mapped task."""
     opened = stacks.of_run(dag_id, run_id)
-    snapshot = RunSnapshot.read(opened, dag_id, run_id, task_id)
+    snapshot = RunSnapshot.read(opened, dag_id, run_id, access, task_id)
     if snapshot is None or not (snapshot.runs or snapshot.instances):
         raise not_found()
     return mapped_page(
@@ -176,19 +177,19 @@ FoundArtifact = Annotated[StepArtifact, Depends()]
 @app.get("/api/dags/{dag_id}/artifact")
 def read_artifact(found: FoundArtifact) -> ArtifactPage:
     """Return an artifact that a step run read or made."""
-    return content.artifact_page(found.opened.stack, found.facts, found.ref, found.route, found.query)
+    return artifact_page(found.opened.stack, found.facts, found.ref, found.route, found.query)
 
 
 @app.get("/api/dags/{dag_id}/preview", response_class=Response)
 def read_preview(found: FoundArtifact, file: Name) -> Response:
     """Return a stored preview, as a document without an origin."""
-    return content.answer_preview(found.opened.stack, found.ref, file)
+    return answer_preview(found.opened.stack, found.ref, file)
 
 
 @app.get("/api/dags/{dag_id}/download", response_class=Response)
 def download(found: FoundArtifact, file: OptionalName = "") -> Response:
     """Return the files of an artifact as an attachment."""
-    return content.answer_download(found.opened.stack, found.ref, file)
+    return answer_download(found.opened.stack, found.ref, file)
 
 
 app.include_router(dag_routes.router)

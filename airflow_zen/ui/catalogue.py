@@ -10,6 +10,7 @@ from airflow_zen.errors import ArtifactNotFound, LineageError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.transports.base import map_in_parallel
 from airflow_zen.ui.access import not_found
+from airflow_zen.ui.artifact_page import artifact_page
 from airflow_zen.ui.catalogue_responses import (
     ArtifactComparison,
     CataloguePage,
@@ -19,7 +20,6 @@ from airflow_zen.ui.catalogue_responses import (
     StoragePage,
     StorageRow,
 )
-from airflow_zen.ui.content import artifact_page
 from airflow_zen.ui.dag_page import difference
 from airflow_zen.ui.facts import artifact_facts, bounded, key_of_origin, shorten
 from airflow_zen.ui.responses import GraphEdge, GraphNode

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from airflow_zen.ui.access import Name, OptionalName, RequestAccess
+from airflow_zen.ui.artifact_page import answer_download, answer_preview
 from airflow_zen.ui.catalogue import (
     catalogue_page,
     compare_versions,
@@ -25,7 +26,6 @@ from airflow_zen.ui.catalogue_responses import (
     NamedArtifactPage,
     StoragePage,
 )
-from airflow_zen.ui.content import answer_download, answer_preview
 from airflow_zen.ui.mount import URL_PREFIX
 from airflow_zen.ui.served_models import deployments_page, models_page
 from airflow_zen.ui.stacks import stacks

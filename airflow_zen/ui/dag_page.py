@@ -12,7 +12,7 @@ from airflow_zen.lineage.graph.model import displayed_state
 from airflow_zen.lineage.savings import RunTotalsReader, totals_of_dag_run
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.transports.base import map_in_parallel
-from airflow_zen.ui.content import rows_of
+from airflow_zen.ui.artifact_page import rows_of
 from airflow_zen.ui.dag_responses import (
     DagArtifacts,
     DagRunList,
@@ -23,8 +23,10 @@ from airflow_zen.ui.dag_responses import (
     VersionPoint,
     VersionSeries,
 )
-from airflow_zen.ui.facts import bounded, key_of_origin, seconds_of, shorten
-from airflow_zen.ui.run_page import step_row, totals
+from airflow_zen.ui.facts import bounded, is_number, key_of_origin, seconds_of, shorten, visible_run
+from airflow_zen.ui.responses import Totals
+from airflow_zen.ui.run_page import step_row
+from airflow_zen.ui.step_metrics import StepMetrics, read_version_metrics
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.folder import Manifest
@@ -49,14 +51,20 @@ def list_runs(opened: OpenedStack, dag_id: str, limit: int) -> DagRunList:
 def list_artifacts(opened: OpenedStack, dag_id: str, access: Access, limit: int) -> DagArtifacts:
     """Return the versions over time of each name that the DAG's steps gave; of mapped instances none."""
     tags = opened.stack.names.list_tags()
-    series = map_in_parallel(lambda name: _series(opened, name, access, tags, limit), _names(opened, dag_id))
+    names = _names(opened, dag_id)
+    versions = [*map_in_parallel(lambda name: opened.stack.names.versions(name, limit + 1), names)]
+    logged = read_version_metrics(opened, dag_id, (each.origin for found in versions for each in found))
+    series = map_in_parallel(
+        lambda each: _series(opened, *each, access, tags, limit, logged), zip(names, versions, strict=True)
+    )
     return DagArtifacts(dag_id=dag_id, series=[each for each in series if each.points])
 
 
 def compare_runs(opened: OpenedStack, dag_id: str, before: str, after: str, access: Access) -> RunComparison | None:
     """Return two DAG runs side by side; None where one of them has no record."""
     sides = [
-        {(run.id.task_id, run.id.map_index): run for run in opened.step_runs(dag_id, id_)} for id_ in (before, after)
+        {(run.id.task_id, run.id.map_index): visible_run(run, access) for run in opened.step_runs(dag_id, id_)}
+        for id_ in (before, after)
     ]
     old, new = sides
     if not (old and new):
@@ -77,7 +85,7 @@ def difference(change: FieldChange) -> Difference:
 
 
 def _run_row(found: RunTotals) -> DagRunRow:
-    return DagRunRow(run_id=found.run_id, ended=found.ended, totals=totals(found))
+    return DagRunRow(run_id=found.run_id, ended=found.ended, totals=Totals.model_validate(found))
 
 
 def _names(opened: OpenedStack, dag_id: str) -> list[str]:
@@ -88,8 +96,15 @@ def _names(opened: OpenedStack, dag_id: str) -> list[str]:
     return [name for name in sorted(names) if not name.endswith("]")][:_MAX_SERIES]
 
 
-def _series(opened: OpenedStack, name: str, access: Access, tags: Sequence[VersionTag], limit: int) -> VersionSeries:
-    found = opened.stack.names.versions(name, limit + 1)
+def _series(
+    opened: OpenedStack,
+    name: str,
+    found: Sequence[ArtifactVersion],
+    access: Access,
+    tags: Sequence[VersionTag],
+    limit: int,
+    logged: Mapping[str, StepMetrics],
+) -> VersionSeries:
     # What another DAG made under this name is not of this page where the user may not see that DAG.
     versions = [each for each in found[:limit] if access.may_read_origin(each.origin)][::-1]
     manifests = [_manifest(opened, version) for version in versions]
@@ -98,7 +113,9 @@ def _series(opened: OpenedStack, name: str, access: Access, tags: Sequence[Versi
         if mark.name == name:
             marks.setdefault(mark.version, []).append(mark.tag)
     points = [
-        _point(version, manifest, before, marks.get(version.version, []), access)
+        _point(
+            version, manifest, before, marks.get(version.version, []), access, logged.get(version.origin, StepMetrics())
+        )
         for version, manifest, before in zip(versions, manifests, [None, *manifests], strict=False)
     ]
     return VersionSeries(name=name, points=points, more=len(found) > limit)
@@ -112,9 +129,14 @@ def _manifest(opened: OpenedStack, version: ArtifactVersion) -> Manifest | None:
 
 
 def _point(
-    version: ArtifactVersion, manifest: Manifest | None, before: Manifest | None, tags: Sequence[str], access: Access
+    version: ArtifactVersion,
+    manifest: Manifest | None,
+    before: Manifest | None,
+    tags: Sequence[str],
+    access: Access,
+    logged: StepMetrics,
 ) -> VersionPoint:
-    numbers = {name: float(value) for name, value in version.metadata.items() if _is_number(value)}
+    numbers = {name: float(value) for name, value in version.metadata.items() if is_number(value)}
     return VersionPoint(
         version=version.version,
         created=version.created,
@@ -124,7 +146,7 @@ def _point(
         shape=shorten(version.ref.shape, 300),
         producer=key_of_origin(version.origin, access),
         changes=[*_schema_changes(before, manifest)] if before and manifest else [],
-        metrics=numbers,
+        metrics={**logged.values, **numbers},
         tags=[*tags],
     )
 
@@ -181,7 +203,3 @@ def _changed(kind: str, fact: str, old: Mapping[str, Any], new: Mapping[str, Any
 
 def _start(run: StepRun | None) -> float:
     return run.started if run else 0.0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

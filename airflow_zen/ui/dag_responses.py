@@ -43,7 +43,10 @@ class DagRunList(Answer):
 
 
 class VersionPoint(Answer):
-    """One version of an artifact in time; `changes` are changes of the schema from the version before, as sentences."""
+    """One version of an artifact in time; `changes` are changes of the schema from the version before, as sentences.
+
+    metrics: what the step that made it logged in MLflow, and the numbers of the version's metadata.
+    """
 
     version: str
     created: float

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from airflow_zen.ui.access import CodeOfDag, ContentOfDag, Name, RequestAccess, RunsOfDag, not_found
 from airflow_zen.ui.dag_page import compare_runs, list_artifacts, list_runs
 from airflow_zen.ui.dag_responses import DagArtifacts, DagRunList, PlanPage, RunComparison
+from airflow_zen.ui.facts import visible_reason
 from airflow_zen.ui.plan_page import Planner
 from airflow_zen.ui.stacks import stacks
 
@@ -46,8 +47,10 @@ def read_comparison(dag_id: RunsOfDag, access: RequestAccess, before: Name, afte
 
 
 @router.get("/plan")
-def read_plan(dag_id: CodeOfDag) -> PlanPage:
+def read_plan(dag_id: CodeOfDag, access: RequestAccess) -> PlanPage:
     """Return what a run started now would reuse."""
     if not conf.getboolean("zen", "plan_page", fallback=False):
         return PlanPage(dag_id=dag_id, steps=[], error=_PLANS_ARE_OFF)
-    return _planner.plan(dag_id)
+    page = _planner.plan(dag_id)
+    steps = [step.model_copy(update={"why": visible_reason(step.why, access)}) for step in page.steps]
+    return page.model_copy(update={"steps": steps})

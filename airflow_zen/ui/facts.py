@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_zen.artifacts.ref import RecordedVersion
 from airflow_zen.lineage.graph.model import displayed_state
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_TEXT = 20_000
 _MAX_ITEMS = 200
+# A step run, `dag/run/task/map index/try`, as reasons name it.
+_ORIGIN = re.compile(r"(?:(?<=the result of )|^)([\w.~-]+)/.+?/-?\d+/\d+(?!\S)")
 # Airflow's states of a task instance whose step run has no record, in the words of records.
 _RECORD_STATES = {"SUCCESS": "FINISHED"}
 
@@ -42,6 +48,17 @@ def key_of_origin(origin: str, access: Access) -> RunKey | None:
     except ValueError:
         return None
     return run_key(run) if access.may_read(run.dag_id) else None
+
+
+def visible_run(run: StepRun, access: Access) -> StepRun:
+    """Return a record without the step run whose result it reused or refused, where the user may not see its DAG."""
+    origin = run.origin if key_of_origin(run.origin, access) else ""
+    return msgspec.structs.replace(run, origin=origin, why=visible_reason(run.why, access))
+
+
+def visible_reason(text: str, access: Access) -> str:
+    """Return why a step is reused or computed, with a step run that the user may not see as `another DAG`."""
+    return _ORIGIN.sub(lambda found: found[0] if access.may_read(found[1]) else "another DAG", text)
 
 
 def artifact_facts(
@@ -84,6 +101,25 @@ def state_of(run: StepRun | None, instance: InstanceState | None) -> str:
 def seconds_of(run: StepRun) -> float | None:
     """Return how long a step run took; None before its end."""
     return None if run.ended is None else run.ended - run.started
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def resources_of(run: StepRun) -> dict[str, float]:
+    """Return what a step run used, by names that end with the unit; empty for a reused result, which used nothing."""
+    used = run.resources
+    found = {
+        "peak_memory_bytes": used.peak_memory,
+        "memory_limit_bytes": used.memory_limit,
+        "cpu_seconds": used.cpu_seconds,
+        "gpu_memory_bytes": used.gpu_memory,
+        "read_bytes": used.read_bytes,
+        "written_bytes": used.written_bytes,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def shorten(text: str, limit: int = _MAX_TEXT) -> str:

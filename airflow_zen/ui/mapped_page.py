@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.ui.facts import bounded, output_facts, seconds_of, shorten
+from airflow_zen.ui.facts import bounded, is_number, output_facts, seconds_of, shorten
 from airflow_zen.ui.responses import MappedPage, MappedPoint, MappedRow
 from airflow_zen.ui.run_page import Instance, RunSnapshot
 from airflow_zen.ui.step_metrics import StepMetrics, read_task_metrics
@@ -36,7 +36,7 @@ class MappedTask:
         """Return what an instance logged: its metrics, and the numbers among the metadata of the step."""
         run = self.run(instance)
         logged = run.metadata.get("", {}) if run else {}
-        numbers = {name: float(value) for name, value in logged.items() if _is_number(value)}
+        numbers = {name: float(value) for name, value in logged.items() if is_number(value)}
         return {**numbers, **self._metrics.get(instance[1], StepMetrics()).values}
 
     def value(self, instance: Instance, fact: str) -> Any:
@@ -79,6 +79,7 @@ def mapped_page(
         run_id=snapshot.run_id,
         task_id=task_id,
         live=snapshot.airflow.is_live,
+        in_batches=task_id in snapshot.batched,
         total=len(task.instances),
         states=dict(Counter(map(snapshot.state, task.instances))),
         parameter_names=_names(run.parameters for run in runs),
@@ -92,7 +93,7 @@ def _sorted(task: MappedTask, fact: str, *, descending: bool) -> list[Instance]:
     found = {instance: task.value(instance, fact) for instance in task.instances}
     known = [instance for instance, value in found.items() if value is not None]
     rest = [instance for instance, value in found.items() if value is None]
-    are_numbers = all(_is_number(found[instance]) for instance in known)
+    are_numbers = all(is_number(found[instance]) for instance in known)
     known.sort(key=lambda each: found[each] if are_numbers else str(found[each]), reverse=descending)
     return [*known, *rest]
 
@@ -122,7 +123,7 @@ def _point(task: MappedTask, instance: Instance, fact: str) -> MappedPoint:
         map_index=instance[1],
         state=task.snapshot.state(instance),
         seconds=task.value(instance, "seconds"),
-        value=float(value) if value is not None and _is_number(value) else None,
+        value=float(value) if value is not None and is_number(value) else None,
     )
 
 
@@ -133,7 +134,3 @@ def _names(values: Any) -> list[str]:
         if len(names) >= _MAX_NAMES:
             break
     return [*names][:_MAX_NAMES]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

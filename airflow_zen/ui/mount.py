@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import airflow_zen
+from airflow_zen.config.airflow_release import has_pages
 
 # Where Airflow mounts the application; addresses of the pages are relative to Airflow's own.
 URL_PREFIX = "/zen"
@@ -35,14 +36,14 @@ class PagesApp:
 
 def fastapi_apps(airflow_version: str) -> list[dict[str, Any]]:
     """Return the registration of the application; none in a release of Airflow that cannot show its pages."""
-    if not _has_pages(airflow_version):
+    if not has_pages(airflow_version):
         return []
     return [{"app": PagesApp(), "url_prefix": URL_PREFIX, "name": "Airflow zen"}]
 
 
 def react_apps(airflow_version: str) -> list[dict[str, Any]]:
     """Return the registrations of the pages; the bundle sets a global variable for the name of each."""
-    if not _has_pages(airflow_version):
+    if not has_pages(airflow_version):
         return []
     bundle_url = f"{URL_PREFIX[1:]}/static/main.js?v={airflow_zen.__version__}"
     pages = (
@@ -53,8 +54,3 @@ def react_apps(airflow_version: str) -> list[dict[str, Any]]:
         {"name": "Artifact catalogue", "destination": "nav", "url_route": "zen-artifacts", "category": "browse"},
     )
     return [{"bundle_url": bundle_url, **page} for page in pages]
-
-
-def _has_pages(airflow_version: str) -> bool:
-    """Whether a release of Airflow has what the bundle takes from it: theme, components and router came with 3.3."""
-    return tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
-from airflow_zen.planning.plan import Decision
+from airflow_zen.planning.planned_step import Decision, plan_summary
 from airflow_zen.ui.dag_responses import PlannedRow, PlanPage
 
 _COMMAND = (sys.executable, "-m", "airflow", "zen", "plan", "--output", "json")
@@ -60,7 +60,8 @@ class Planner:
             steps = [_row(each) for each in json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("[{"))[0]]
         except (ValueError, KeyError, TypeError) as error:
             return _error(dag_id, f"`airflow zen plan` printed no plan ({error!r}): {done.stdout[:_MAX_ERROR]!r}.")
-        return PlanPage(dag_id=dag_id, steps=steps, summary=_summary(steps))
+        summary = plan_summary([(Decision(step.plan), step.seconds) for step in steps])
+        return PlanPage(dag_id=dag_id, steps=steps, summary=summary)
 
 
 def _error(dag_id: str, text: str) -> PlanPage:
@@ -76,15 +77,3 @@ def _row(planned: Mapping[str, Any]) -> PlannedRow:
         size=planned["bytes"],
         warning=str(planned.get("warning") or ""),
     )
-
-
-def _summary(steps: list[PlannedRow]) -> str:
-    """Return the number of steps by decision, and the seconds that reuse saves."""
-    by_decision = {decision: [step for step in steps if step.plan == decision] for decision in Decision}
-    saved = sum(step.seconds or 0.0 for step in by_decision[Decision.HIT])
-    parts = [
-        f"{len(by_decision[Decision.HIT])} reused ({saved:.1f} s saved)",
-        f"{len(by_decision[Decision.MISS])} computed",
-        f"{len(by_decision[Decision.UNKNOWN])} unknown until the run",
-    ]
-    return ", ".join(parts)

@@ -84,7 +84,9 @@ class GraphEdge(Answer):
 class StepRow(Answer):
     """A step in the table of a DAG run; a mapped task is one row, with the number of instances in each state.
 
-    cache: `hit`, `miss`, `off`, or empty where it is not known yet or differs between instances.
+    cache: `hit`, `miss`, `off`, or empty where it is not known yet or differs between instances. resources: what it used,
+    as in `StepPage`; of instances the largest memory, and the sum of all else. in_batches: whether map indexes are those
+    of elements, which run in batches, so that Airflow has no task instance for each.
     """
 
     task_id: str
@@ -102,6 +104,8 @@ class StepRow(Answer):
     try_number: int = 0
     origin: RunKey | None = None
     outputs: list[ArtifactFacts] = []
+    resources: dict[str, float] = {}
+    in_batches: bool = False
     url: str = ""
 
 
@@ -216,7 +220,7 @@ class StepPage(Answer):
     """A task instance: what it read and made, why it ran, and what it used.
 
     recorded: whether a record of a step run exists; without one only the state is known. tries: the numbers of the tries
-    with a record. resources: what it used, by name, such as `peak_memory_bytes`. consumers: task instances of this DAG
+    with a record. in_batches: as in `StepRow`. resources: what it used, by name, such as `peak_memory_bytes`. consumers: task instances of this DAG
     run that read its outputs, and of other DAG runs that the user may see where MLflow knows them.
     """
 
@@ -225,6 +229,7 @@ class StepPage(Answer):
     state: str
     live: bool
     tries: list[int]
+    in_batches: bool = False
     label: str = ""
     cache: str = ""
     why: str = ""
@@ -280,13 +285,14 @@ class MappedPoint(Answer):
 class MappedPage(Answer):
     """The instances of a mapped task, sorted and paged; the names of parameters and metrics of all of them.
 
-    points: every instance by index, for a chart.
+    points: every instance by index, for a chart. in_batches: as in `StepRow`.
     """
 
     dag_id: str
     run_id: str
     task_id: str
     live: bool
+    in_batches: bool = False
     total: int
     states: dict[str, int]
     parameter_names: list[str]

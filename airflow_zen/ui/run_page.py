@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_zen.lineage.graph.model import CACHED, Graph, Node, NodeKind, build_graph
-from airflow_zen.lineage.savings import RunTotals, totals_of_dag_run
+from airflow_zen.lineage.savings import totals_of_dag_run
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.ui.airflow_runs import DagRunState, InstanceState, read_dag_run, upstream_tasks
-from airflow_zen.ui.facts import key_of_origin, output_facts, seconds_of, shorten, state_of
+from airflow_zen.ui.facts import key_of_origin, output_facts, resources_of, seconds_of, shorten, state_of, visible_run
 from airflow_zen.ui.mlflow_links import dag_run_links
 from airflow_zen.ui.responses import GraphEdge, GraphNode, RunPage, StepRow, Totals
 
@@ -34,24 +34,34 @@ Instance = tuple[str, int]
 
 
 class RunSnapshot(msgspec.Struct, frozen=True):
-    """A DAG run at one moment: the latest records of its step runs, and the state of each of its steps by instance."""
+    """A DAG run at one moment: the latest records of its step runs, and the state of each of its steps by instance.
+
+    batched: the steps that run in batches. Their records are those of elements, and Airflow's instances are batches, which
+    are shown until the first element has a record.
+    """
 
     dag_id: str
     run_id: str
     airflow: DagRunState
     runs: Mapping[Instance, StepRun]
     instances: Mapping[Instance, InstanceState]
+    batched: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, opened: OpenedStack, dag_id: str, run_id: str, task_id: str = "") -> RunSnapshot | None:
+    def read(
+        cls, opened: OpenedStack, dag_id: str, run_id: str, access: Access, task_id: str = ""
+    ) -> RunSnapshot | None:
         """Read a DAG run, or one task of it; None where neither Airflow nor the store has it."""
         airflow = read_dag_run(dag_id, run_id, task_id)
-        runs = {(run.id.task_id, run.id.map_index): run for run in opened.step_runs(dag_id, run_id, task_id)}
+        found = (visible_run(run, access) for run in opened.step_runs(dag_id, run_id, task_id))
+        runs = {(run.id.task_id, run.id.map_index): run for run in found}
         if not (runs or airflow.state):
             return None
         steps = {each.task_id for each in airflow.instances if each.is_step} | {task for task, _ in runs}
-        known = {(each.task_id, each.map_index): each for each in airflow.instances if each.task_id in steps}
-        return cls(dag_id, run_id, airflow, runs, known)
+        batched = frozenset(each.task_id for each in airflow.instances if each.is_batch)
+        shown = steps - (batched & {task for task, _ in runs})
+        known = {(each.task_id, each.map_index): each for each in airflow.instances if each.task_id in shown}
+        return cls(dag_id, run_id, airflow, runs, known, batched)
 
     def tasks(self) -> Mapping[str, list[Instance]]:
         """Return the task instances by task: those that began first come first, those that have not come last."""
@@ -84,7 +94,7 @@ def run_page(
     opened: OpenedStack, dag_id: str, run_id: str, access: Access, expand: Collection[str] = ()
 ) -> RunPage | None:
     """Return the page of a DAG run; None where there is no such run. expand: tasks whose instances are shown singly."""
-    snapshot = RunSnapshot.read(opened, dag_id, run_id)
+    snapshot = RunSnapshot.read(opened, dag_id, run_id, access)
     if snapshot is None:
         return None
     links = dag_run_links(opened, dag_id, run_id)
@@ -97,17 +107,12 @@ def run_page(
         live=airflow.is_live,
         started=airflow.started or min((run.started for run in snapshot.runs.values()), default=None),
         ended=airflow.ended or (None if airflow.is_live else max(ends, default=None)),
-        totals=totals(totals_of_dag_run(dag_id, run_id, snapshot.runs.values())),
+        totals=Totals.model_validate(totals_of_dag_run(dag_id, run_id, snapshot.runs.values())),
         steps=[_task_row(snapshot, instances, access) for instances in snapshot.tasks().values()],
-        nodes=[_graph_node(node, snapshot) for node in graph.nodes],
+        nodes=[_graph_node(node, snapshot, access) for node in graph.nodes],
         edges=[*_data_edges(graph), *_order_edges(graph, snapshot)],
         mlflow_url=links.parent_url,
     )
-
-
-def totals(found: RunTotals) -> Totals:
-    """Return the totals of a DAG run as an answer."""
-    return Totals(steps=found.steps, **{name: getattr(found, name) for name in Totals.model_fields if name != "steps"})
 
 
 def step_row(run: StepRun, access: Access, state: str) -> StepRow:
@@ -126,6 +131,7 @@ def step_row(run: StepRun, access: Access, state: str) -> StepRow:
         try_number=run.id.try_number,
         origin=key_of_origin(run.origin, access),
         outputs=outputs[:_MAX_OUTPUTS],
+        resources=resources_of(run),
     )
 
 
@@ -155,6 +161,7 @@ def _mapped_row(snapshot: RunSnapshot, instances: Sequence[Instance], states: Co
         task_id=instances[0][0],
         state=worst_state(states),
         mapped=True,
+        in_batches=instances[0][0] in snapshot.batched,
         count=len(instances),
         states=dict(states),
         cache=caches.pop() if len(caches) == 1 else "",
@@ -164,7 +171,15 @@ def _mapped_row(snapshot: RunSnapshot, instances: Sequence[Instance], states: Co
         ended=max(run.end_time for run in runs) if has_ended else None,
         seconds=sum(seconds_of(run) or 0.0 for run in runs),
         seconds_saved=sum(run.seconds_saved for run in runs),
+        resources=_summed_resources(runs),
     )
+
+
+def _summed_resources(runs: Sequence[StepRun]) -> dict[str, float]:
+    """Return the resources of several step runs: the largest of each amount of memory, and the sum of all else."""
+    used = [resources_of(run) for run in runs]
+    names = dict.fromkeys(name for each in used for name in each)
+    return {name: (max if "memory" in name else sum)(each.get(name, 0.0) for each in used) for name in names}
 
 
 def _build_graph(snapshot: RunSnapshot, expand: Collection[str], links: PageUrls) -> Graph:
@@ -182,7 +197,7 @@ def _build_graph(snapshot: RunSnapshot, expand: Collection[str], links: PageUrls
     return build_graph(snapshot.dag_id, snapshot.run_id, runs, links, COLLAPSE_ABOVE, expand)
 
 
-def _graph_node(node: Node, snapshot: RunSnapshot) -> GraphNode:
+def _graph_node(node: Node, snapshot: RunSnapshot, access: Access) -> GraphNode:
     task_id = node.facts.get("task", "") if node.kind is NodeKind.STEP else ""
     instances = _instances_of(node, task_id, snapshot)
     states = Counter(map(snapshot.state, instances))
@@ -195,7 +210,7 @@ def _graph_node(node: Node, snapshot: RunSnapshot) -> GraphNode:
         state=worst_state(states) if task_id else "",
         count=node.count,
         states=dict(states) if node.count > 1 else {},
-        facts=dict(node.facts) if runs or not task_id else {"task": task_id},
+        facts=_visible_facts(node, access) if runs or not task_id else {"task": task_id},
         task_id=task_id,
         map_index=instances[0][1] if len(instances) == 1 else -1,
         name=node.facts.get("name", ""),
@@ -206,6 +221,13 @@ def _graph_node(node: Node, snapshot: RunSnapshot) -> GraphNode:
         can_expand=bool(task_id) and node.count > 1,
         url=node.url if runs or not task_id else "",
     )
+
+
+def _visible_facts(node: Node, access: Access) -> dict[str, str]:
+    """Return the facts of a node: of an artifact that the user may not read, not where it is and who made it."""
+    origin = node.facts.get("made by", "")
+    hidden = ("address", "made by") if origin and not access.may_read_origin(origin) else ()
+    return {name: text for name, text in node.facts.items() if name not in hidden}
 
 
 def _instances_of(node: Node, task_id: str, snapshot: RunSnapshot) -> list[Instance]:

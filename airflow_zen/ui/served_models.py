@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from urllib.parse import quote
 
 from airflow_zen.errors import ZenError
 from airflow_zen.runs.step_run import StepRunId
+from airflow_zen.type_names import type_name
 from airflow_zen.ui.catalogue_responses import (
     DeploymentRow,
     DeploymentsPage,
@@ -19,13 +21,18 @@ from airflow_zen.ui.catalogue_responses import (
 from airflow_zen.ui.facts import run_key, shorten
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactVersion
+    from airflow_zen.deployment.base import Deployment
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.models.registered_models import RegisteredModels, RegisteredVersion
+    from airflow_zen.stack import Stack
     from airflow_zen.ui.access import Access
     from airflow_zen.ui.responses import RunKey
     from airflow_zen.ui.stacks import OpenedStack
 
-_DEPLOYMENTS = "deployments/"
+log = logging.getLogger("airflow_zen.ui")
+
+_DEPLOYMENTS, _ENCODING = "deployments/", "python.json@1"
 _MAX_MODELS, _MAX_VERSIONS = 100, 20
 
 
@@ -43,11 +50,22 @@ def deployments_page(opened: OpenedStack, access: Access) -> DeploymentsPage:
     """Return the deployments whose step the user may see; their state is asked of their targets."""
     stack = opened.stack
     visible = [each for each in stack.names.newest_versions(_DEPLOYMENTS) if access.may_read_origin(each.origin)]
-    found = []
-    for version in visible:
+    return DeploymentsPage(deployments=[_deployment_row(found) for each in visible if (found := _read(stack, each))])
+
+
+def _read(stack: Stack, version: ArtifactVersion) -> Deployment | None:
+    """Read a deployment; None for another value of such a name, which may need code to be read, or one that is damaged."""
+    from airflow_zen.deployment.base import Deployment
+
+    if version.ref.encoding != _ENCODING or version.ref.type != type_name(Deployment):
+        return None
+    try:
         with stack.scratch_directory() as scratch:
-            found.append(_deployment_row(stack.load(version.ref, scratch)))
-    return DeploymentsPage(deployments=found)
+            found = stack.load(version.ref, scratch, Deployment)
+    except ZenError as error:
+        log.warning("A deployment cannot be shown: %s", error)
+        return None
+    return found if isinstance(found, Deployment) else None
 
 
 def _models(rest: MlflowRest, access: Access) -> Iterator[ModelRow]:
@@ -99,7 +117,7 @@ def _producer(version: RegisteredVersion) -> RunKey | None:
         return None
 
 
-def _deployment_row(deployed: Any) -> DeploymentRow:
+def _deployment_row(deployed: Deployment) -> DeploymentRow:
     from airflow_zen.deployment import parse_target
 
     target = parse_target(deployed.target)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,10 +13,12 @@ from airflow_zen.errors import ZenError
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
-    from airflow_zen.runs.step_run import StepRun
+    from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.ui.stacks import OpenedStack
 
 _HIDDEN_METRICS = ("zen.",)
+_LATEST_FIRST = "attributes.start_time DESC"
+_MAX_TASKS, _MAX_RUNS = 20, 300
 
 
 class StepMetrics(msgspec.Struct, frozen=True):
@@ -30,7 +33,7 @@ def read_step_metrics(opened: OpenedStack, run: StepRun) -> StepMetrics:
     from airflow_zen.lineage.mlflow.tags import quote_filter_value
 
     found = _search(opened, run.id.dag_id, f"tags.`zen.key` = {quote_filter_value(str(run.id))}")
-    return found.get((run.id.map_index, run.id.try_number), StepMetrics())
+    return found.get(run.id, StepMetrics())
 
 
 def read_task_metrics(opened: OpenedStack, dag_id: str, run_id: str, task_id: str) -> dict[int, StepMetrics]:
@@ -39,25 +42,47 @@ def read_task_metrics(opened: OpenedStack, dag_id: str, run_id: str, task_id: st
 
     run, task = quote_filter_value(run_id), quote_filter_value(task_id)
     found = _search(opened, dag_id, f"tags.`zen.run_id` = {run} AND tags.`zen.task_id` = {task}")
-    return {map_index: found[map_index, number] for map_index, number in sorted(found)}
+    in_order = sorted(found, key=lambda id_: (id_.map_index, id_.try_number))
+    return {id_.map_index: found[id_] for id_ in in_order if (id_.run_id, id_.task_id) == (run_id, task_id)}
 
 
-def _search(opened: OpenedStack, dag_id: str, condition: str) -> dict[tuple[int, int], StepMetrics]:
-    """Search the runs of a DAG's experiment; return what they have by map index and try number."""
+def read_version_metrics(opened: OpenedStack, dag_id: str, origins: Iterable[str]) -> dict[str, StepMetrics]:
+    """Read the metrics of the step runs that made versions, `origins`, by those; of each task the latest runs."""
+    from airflow_zen.lineage.mlflow.tags import quote_filter_value
+
+    wanted = {id_.task_id for origin in origins if (id_ := _parse(origin)) and id_.dag_id == dag_id}
+    found: dict[str, StepMetrics] = {}
+    for task_id in sorted(wanted)[:_MAX_TASKS]:
+        runs = _search(opened, dag_id, f"tags.`zen.task_id` = {quote_filter_value(task_id)}", _MAX_RUNS)
+        found |= {str(id_): metrics for id_, metrics in runs.items()}
+    return found
+
+
+def _parse(origin: str) -> StepRunId | None:
+    from airflow_zen.runs.step_run import StepRunId
+
+    try:
+        return StepRunId.parse(origin)
+    except ValueError:
+        return None
+
+
+def _search(opened: OpenedStack, dag_id: str, condition: str, limit: int | None = None) -> dict[StepRunId, StepMetrics]:
+    """Search the runs of a DAG's experiment, the latest first; return what they have by step run."""
     from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
     from airflow_zen.lineage.mlflow.parent_runs import find_experiment
-    from airflow_zen.runs.step_run import StepRunId
 
     rest = opened.mlflow
     if rest is None:
         return {}
-    found: dict[tuple[int, int], StepMetrics] = {}
+    found: dict[StepRunId, StepMetrics] = {}
     try:
         experiment = find_experiment(dag_id, rest)
-        for run in rest.search_runs(experiment.id, condition) if experiment and not experiment.deleted else ():
-            if key := tags_to_dict(run["data"]).get("zen.key"):
-                id_ = StepRunId.parse(key)
-                found[id_.map_index, id_.try_number] = _metrics_of(run, rest)
+        if experiment is None or experiment.deleted:
+            return found
+        for run in islice(rest.search_runs(experiment.id, condition, _LATEST_FIRST), limit):
+            if id_ := _parse(tags_to_dict(run["data"]).get("zen.key", "")):
+                found[id_] = _metrics_of(run, rest)
     except ZenError:
         return found
     return found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 
-from airflow_zen.caching.step_cache import KeyRecord, changed_ingredients, nearest_record
+from airflow_zen.caching.step_cache import KeyRecord, changed_ingredients, nearest_record, text_diff
 from airflow_zen.errors import ZenError
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.ui.airflow_runs import InstanceState, read_dag_run
@@ -18,10 +17,12 @@ from airflow_zen.ui.facts import (
     bounded,
     key_of_origin,
     output_facts,
+    resources_of,
     run_key,
     seconds_of,
     shorten,
     state_of,
+    visible_run,
 )
 from airflow_zen.ui.responses import ArtifactFacts, KeyChange, KeyDiff, Link, RunKey, StepPage
 from airflow_zen.ui.step_metrics import StepMetrics, read_step_metrics
@@ -31,15 +32,16 @@ if TYPE_CHECKING:
     from airflow_zen.ui.access import Access
     from airflow_zen.ui.stacks import OpenedStack
 
-_MAX_DIFF_LINES = 400
-_MAX_SHOWN_KEYS = 100
+_MAX_DIFF_LINES = 5000
+_MAX_SHOWN_KEYS = 500
 
 
 def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | None:
     """Return the page of a task instance; None where neither Airflow nor the store has it."""
     airflow = read_dag_run(key.dag_id, key.run_id, key.task_id)
     instance = next((each for each in airflow.instances if each.map_index == key.map_index), None)
-    tries = {run.id.try_number: run for run in opened.tries(key.dag_id, key.run_id, key.task_id, key.map_index)}
+    found = opened.tries(key.dag_id, key.run_id, key.task_id, key.map_index)
+    tries = {run.id.try_number: visible_run(run, access) for run in found}
     run = tries.get(key.try_number or max(tries, default=0))
     if run is None and instance is None:
         return None
@@ -51,6 +53,7 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
         state=state,
         live=bool(instance and not instance.has_ended),
         tries=sorted(tries),
+        in_batches=any(each.is_batch for each in airflow.instances),
     )
     return _with_record(page, run, opened, access) if run else _with_times(page, instance)
 
@@ -107,20 +110,6 @@ def _with_record(page: StepPage, run: StepRun, opened: OpenedStack, access: Acce
     )
 
 
-def resources_of(run: StepRun) -> dict[str, float]:
-    """Return what a step run used, by names that end with the unit; empty for a reused result, which used nothing."""
-    used = run.resources
-    found = {
-        "peak_memory_bytes": used.peak_memory,
-        "memory_limit_bytes": used.memory_limit,
-        "cpu_seconds": used.cpu_seconds,
-        "gpu_memory_bytes": used.gpu_memory,
-        "read_bytes": used.read_bytes,
-        "written_bytes": used.written_bytes,
-    }
-    return {name: value for name, value in found.items() if value}
-
-
 def key_diff(run: StepRun, opened: OpenedStack, access: Access, *, with_source: bool) -> KeyDiff | None:
     """Return how the cache key of a computed step run differs from the most similar earlier one; None for a reused one.
 
@@ -141,7 +130,7 @@ def key_diff(run: StepRun, opened: OpenedStack, access: Access, *, with_source: 
             label=label,
             before=shorten(old, 200),
             after=shorten(new, 200),
-            diff=_text_diff(label, before, now) if with_source else [],
+            diff=[shorten(line) for line in text_diff(label, before, now)[:_MAX_DIFF_LINES]] if with_source else [],
         )
         for label, old, new in changed_ingredients(now.ingredients, before.ingredients)
     ]
@@ -153,11 +142,6 @@ def _first_key(now: KeyRecord, *, with_source: bool) -> Iterator[KeyChange]:
     for label, fingerprint in sorted(now.ingredients.items())[:_MAX_SHOWN_KEYS]:
         text = now.sources.get(label, "") if with_source and label.startswith("parameter ") else ""
         yield KeyChange(label=label, before="", after=shorten(text or fingerprint, 200))
-
-
-def _text_diff(label: str, before: KeyRecord, now: KeyRecord) -> list[str]:
-    old, new = (shorten(each.sources.get(label, "")).splitlines() for each in (before, now))
-    return [*difflib.unified_diff(old, new, "before", "now", lineterm="")][:_MAX_DIFF_LINES]
 
 
 def _outputs_of(runs: Iterable[StepRun]) -> dict[tuple[str, str], StepRunId]:

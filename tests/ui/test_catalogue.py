@@ -121,3 +121,9 @@ def test_finds_no_version_under_hostile_names(page, field, text, name, get):
     """Of a name that exists, too, a version or a file that is named like a path finds nothing."""
     query = {"name": name, "before": "golden", "file": "preview.html", field: text}
     assert get(f"api/catalogue/{page}", **query).status_code in (404, 422)
+
+
+def test_reads_no_deployment_that_needs_code(root, answer):
+    """Another value under the name of a deployment is neither read, which could run code, nor in the way of the list."""
+    airflow_zen.save_artifact({"a": 1}, "deployments/by_hand")
+    assert answer("api/catalogue/deployments") == {"deployments": []}

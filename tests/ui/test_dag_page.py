@@ -1,8 +1,15 @@
 import json
 import sys
+from datetime import datetime
 
+import mlflow
+import pytest
+from airflow.sdk import dag
+
+from airflow_zen import ml_step
 from airflow_zen.ui.dag_responses import PlanPage
 from airflow_zen.ui.plan_page import Planner
+from tests.harness import run_dag
 
 
 def test_lists_runs_with_their_totals(ran, answer):
@@ -24,6 +31,27 @@ def test_shows_versions_over_time(ran, answer):
     first, second = series[f"{dag_id}/load.train"]
     assert (first["rows"], second["rows"], second["producer"]["run_id"]) == (20, 21, "r2")
     assert second["changes"] == ["column 'x' was removed", "column 'z' is new (int64)"]
+
+
+@pytest.mark.server
+def test_shows_what_the_makers_of_versions_logged(server, root, answer, monkeypatch):
+    """A version has the metrics that the step which made it logged in MLflow."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+
+    @ml_step
+    def measure(value: float) -> list:
+        mlflow.log_metric("rmse", value)
+        return [value]
+
+    for number, value in enumerate((0.5, 0.25)):
+
+        @dag(dag_id="logs_metrics", schedule=None, start_date=datetime(2026, 1, 1))
+        def logs(value=value):
+            measure(value)
+
+        run_dag(logs(), run_id=f"r{number}")
+    (series,) = answer("api/dags/logs_metrics/artifacts")["series"]
+    assert [point["metrics"]["rmse"] for point in series["points"]] == [0.5, 0.25]
 
 
 def test_compares_two_runs(ran, answer, get):
@@ -65,7 +93,7 @@ def test_plans_in_a_process_of_its_own(airflow_db, root, tmp_path, monkeypatch):
     page = planner.plan("planned")
     assert not page.error, page.error
     assert [(step.task_id, step.plan) for step in page.steps] == [("one", "miss")]
-    assert page.summary == "0 reused (0.0 s saved), 1 computed, 0 unknown until the run"
+    assert page.summary == "1 step: 0 reused (0.0 s saved), 1 computed"
     assert planner.plan("planned") is page
 
 

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import airflow_zen
+from airflow_zen.operators.links import page_link
 from airflow_zen.plugin.listener import ZenPlugin
 from airflow_zen.ui import mount
 
@@ -25,6 +26,13 @@ def test_registers_pages_where_airflow_can_show_them(version, pages):
     """Before Airflow 3.3, whose parts the bundle uses, neither the pages nor their application are registered."""
     assert len(mount.react_apps(version)) == pages
     assert len(mount.fastapi_apps(version)) == bool(pages)
+
+
+def test_registers_the_page_that_steps_link_to():
+    """The button of a task instance leads to a page that is registered for task instances."""
+    url = page_link(type("Instance", (), {"log_url": "http://a/dags/d/runs/r/tasks/t?try_number=1"})(), "3.3.2")
+    routes = [page["url_route"] for page in mount.react_apps("3.3.2") if page["destination"] == "task_instance"]
+    assert [f"http://a/dags/d/runs/r/tasks/t/plugin/{route}" for route in routes] == [*url.values()]
 
 
 def test_serves_the_bundle_of_each_page(get):

@@ -1,12 +1,18 @@
+from collections import Counter
+from datetime import datetime
+from functools import wraps
 from urllib.parse import unquote
 
 import msgspec
 import pytest
+from airflow.sdk import dag
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, _claim_key
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.transports.local import LocalTransport
+from tests.ui.conftest import load, trial
 
 # Nothing answers there.
 _MLFLOW = "http://127.0.0.1:9"
@@ -95,3 +101,55 @@ def test_has_no_links_that_cannot_be_read(recorded, answer, monkeypatch):
 def test_refuses_a_run_that_does_not_exist(ran, get):
     """A run that neither Airflow nor the store knows is not found."""
     assert get(f"api/dags/{ran()}/run", run_id="none").status_code == 404
+
+
+def test_shows_what_steps_used(ran, answer):
+    """The table of steps has what each used; of a mapped step the largest memory, and the sum of the processor time."""
+    dag_id = ran(rates=(0.1, 0.2))
+    rows = {row["task_id"]: row["resources"] for row in answer(f"api/dags/{dag_id}/run", run_id="r1")["steps"]}
+    query = {"run_id": "r1", "task_id": "trial"}
+    parts = [answer(f"api/dags/{dag_id}/step", **query, map_index=index)["resources"] for index in (0, 1)]
+    assert rows["load"]["peak_memory_bytes"] > 10_000_000
+    assert rows["trial"]["peak_memory_bytes"] == max(part["peak_memory_bytes"] for part in parts)
+    assert rows["trial"]["cpu_seconds"] == pytest.approx(sum(part["cpu_seconds"] for part in parts))
+
+
+@pytest.mark.parametrize("rates", [(0.1,), tuple(number / 50 for number in range(50))])
+def test_reads_each_record_once(rates, ran, answer, monkeypatch):
+    """A page reads the record of each step run once, with one list and one look for the run; the next page reads none again."""
+    requests = []
+    for name in ("read", "list_objects", "first_key", "exists", "list"):
+        monkeypatch.setattr(LocalTransport, name, _counted(getattr(LocalTransport, name), requests))
+    dag_id = ran(rates=rates)
+    for expected in ({"first_key": 1, "list_objects": 1, "read": len(rates) + 2}, {"first_key": 1, "list_objects": 1}):
+        requests.clear()
+        answer(f"api/dags/{dag_id}/run", run_id="r1")
+        assert Counter(requests) == expected
+
+
+def _counted(method, requests):
+    @wraps(method)
+    def counting(*arguments, **options):
+        requests.append(method.__name__)
+        return method(*arguments, **options)
+
+    return counting
+
+
+def test_shows_the_elements_of_a_step_that_runs_in_batches(root, run_dag_test, answer):
+    """Of a step in batches the pages have its elements, each with its own index, and say that these are not Airflow's."""
+
+    @dag(dag_id="pages_in_batches", schedule=None, start_date=datetime(2026, 1, 1))
+    def batches():
+        trial.partial(frame=load(5)["train"]).expand(rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch=2)
+
+    run = run_dag_test(batches())
+    path, query = f"api/dags/{run.dag_id}", {"run_id": run.run_id}
+    row = next(row for row in answer(f"{path}/run", **query)["steps"] if row["task_id"] == "trial")
+    assert (row["count"], row["states"], row["in_batches"]) == (5, {"FINISHED": 5}, True)
+    page = answer(f"{path}/mapped", task_id="trial", **query)
+    assert ([each["parameters"]["rate"] for each in page["rows"]], page["in_batches"]) == (
+        [0.1, 0.2, 0.3, 0.4, 0.5],
+        True,
+    )
+    assert answer(f"{path}/step", task_id="trial", map_index=4, **query)["in_batches"]

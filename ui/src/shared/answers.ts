@@ -70,6 +70,8 @@ export interface StepRow {
   readonly try_number: number;
   readonly origin: RunKey | null;
   readonly outputs: readonly ArtifactFacts[];
+  readonly resources: Readonly<Record<string, number>>;
+  readonly in_batches: boolean;
   readonly url: string;
 }
 
@@ -158,6 +160,7 @@ export interface StepPage {
   readonly state: string;
   readonly live: boolean;
   readonly tries: readonly number[];
+  readonly in_batches: boolean;
   readonly label: string;
   readonly cache: string;
   readonly why: string;
@@ -211,6 +214,7 @@ export interface MappedPage {
   readonly run_id: string;
   readonly task_id: string;
   readonly live: boolean;
+  readonly in_batches: boolean;
   readonly total: number;
   readonly states: Readonly<Record<string, number>>;
   readonly parameter_names: readonly string[];

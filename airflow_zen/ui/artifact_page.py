@@ -1,4 +1,4 @@
-"""The content of artifacts: their columns, their stored previews, and downloads of their files."""
+"""The page of an artifact: its columns, its stored previews, and downloads of its files."""
 
 from __future__ import annotations
 
