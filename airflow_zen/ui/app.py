@@ -115,7 +115,7 @@ def read_mapped(
     access: RequestAccess,
     run_id: Name,
     task_id: Name,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     sort: Name = "map_index",
     descending: bool = False,

@@ -50,7 +50,7 @@ def read_catalogue(
     access: RequestAccess,
     search: OptionalName = "",
     tag: OptionalName = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> CataloguePage:
     """Return the named artifacts."""

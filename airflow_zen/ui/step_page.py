@@ -43,6 +43,8 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
     found = opened.tries(key.dag_id, key.run_id, key.task_id, key.map_index)
     tries = {run.id.try_number: visible_run(run, access) for run in found}
     run = tries.get(key.try_number or max(tries, default=0))
+    if run and instance and instance.is_batch:
+        instance = None
     if run is None and instance is None:
         return None
     is_latest = key.try_number in (0, max(tries, default=0))

@@ -2,7 +2,6 @@ import json
 import sys
 from datetime import datetime
 
-import mlflow
 import pytest
 from airflow.sdk import dag
 
@@ -40,16 +39,20 @@ def test_shows_what_the_makers_of_versions_logged(server, root, answer, monkeypa
 
     @ml_step
     def measure(value: float) -> list:
+        import mlflow
+
         mlflow.log_metric("rmse", value)
         return [value]
 
-    for number, value in enumerate((0.5, 0.25)):
-
+    def pipeline(value):
         @dag(dag_id="logs_metrics", schedule=None, start_date=datetime(2026, 1, 1))
-        def logs(value=value):
+        def logs():
             measure(value)
 
-        run_dag(logs(), run_id=f"r{number}")
+        return logs()
+
+    for number, value in enumerate((0.5, 0.25)):
+        run_dag(pipeline(value), run_id=f"r{number}")
     (series,) = answer("api/dags/logs_metrics/artifacts")["series"]
     assert [point["metrics"]["rmse"] for point in series["points"]] == [0.5, 0.25]
 
