@@ -13,7 +13,7 @@ from airflow_zen.errors import ArtifactNotFound, InputError, LineageNotFound
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.model_versions import versions_of_content
-from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.rest import SET_VERSION_TAG, MlflowRest
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
 from airflow_zen.models.model import LATEST, ModelSelector
 from airflow_zen.transports.base import map_in_parallel
@@ -186,4 +186,4 @@ class RegisteredModels:
     def set_tag(self, version: RegisteredVersion, key: str, value: str) -> None:
         """Set a tag of a version."""
         body = {"name": version.name, "version": version.number, "key": key, "value": value}
-        self._rest.post("model-versions/set-tag", body)
+        self._rest.post(SET_VERSION_TAG, body)

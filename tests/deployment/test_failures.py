@@ -50,13 +50,13 @@ def lose(model: ArtifactRef, lost: bool) -> None:
         shutil.rmtree(model.uri)
 
 
-def deploying(slope: float, lost: bool = False, token: str = ""):
+def deploying(slope: float, lost: bool = False, token: str = "", start: float = 0.0):
     @dag(dag_id="d", schedule=None, start_date=datetime(2026, 1, 1))
     def d():
         table = rows()
         model = fit(table, slope)
         lose(model, lost) >> deploy(
-            model, to=LightServing(), rows=table, name="m", token_conn_id=token, log_predictions=False
+            model, to=LightServing(start=start), rows=table, name="m", token_conn_id=token, log_predictions=False
         )
 
     return d()
@@ -70,12 +70,12 @@ def in_airflow(service, monkeypatch):
 
 
 def test_deployment_needs_mlflow_for_no_more_than_the_tag(in_airflow, monkeypatch, caplog):
-    """While MLflow is away, the output of a step is deployed, with a connection's token; the missing tag is a warning."""
+    """While MLflow is away, the output of a step is deployed, with a connection's token; the tag waits without a warning."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("AIRFLOW_CONN_CLIENTS", '{"conn_type": "http", "password": "secret"}')
     run = run_dag(deploying(1.0, token="clients"))
     assert run.states["deploy_m"] == "success", run.task("deploy_m").error
-    assert "has no tag of its deployment in MLflow" in caplog.text
+    assert "has no tag of its deployment in MLflow" not in caplog.text
     served = load(Artifact("deployments/m").latest())
     assert in_airflow.predict(served.predict_url).status_code == 401
     assert in_airflow.predict(served.predict_url, "secret").json()["predictions"] == [3.0]
@@ -83,19 +83,20 @@ def test_deployment_needs_mlflow_for_no_more_than_the_tag(in_airflow, monkeypatc
 
 
 class TagOutage(FlakyProxy):
-    """A proxy of MLflow that goes down with the first tag of a deployment."""
+    """A proxy of MLflow that goes down with the first request of a kind."""
 
-    tagged = False
+    broken, awaited = False, "model-versions/set-tag"
 
     def fate(self, request: str) -> Failure | None:
-        if "model-versions/set-tag" in request and not self.tagged:
-            self.tagged = self.down = True
+        if self.awaited in request and not self.broken:
+            self.broken = self.down = True
         return super().fate(request)
 
 
 @pytest.mark.server
-def test_tag_is_sent_when_mlflow_is_back(in_airflow, server, monkeypatch):
-    """If MLflow goes away while a version is deployed, the version gets its tag with the lineage of the step, later."""
+@pytest.mark.parametrize("awaited", ["model-versions/set-tag", "model-versions/search", "runs/create"])
+def test_tag_is_sent_when_mlflow_is_back(in_airflow, server, monkeypatch, awaited):
+    """Whatever MLflow does not answer of a deployment, the version gets its tag with the lineage, also an output's."""
     name = f"sum_{uuid.uuid4().hex[:8]}"
 
     @ml_step(model=name)
@@ -105,15 +106,19 @@ def test_tag_is_sent_when_mlflow_is_back(in_airflow, server, monkeypatch):
     @dag(dag_id=name, schedule=None, start_date=datetime(2026, 1, 1))
     def deployed():
         table = rows()
-        register(table) >> deploy(f"{name}@challenger", to=LightServing(), rows=table, log_predictions=False)
+        model = register(table)
+        deployed = f"{name}@challenger" if awaited.endswith("set-tag") else model
+        model >> deploy(deployed, to=LightServing(), name=name, rows=table, log_predictions=False)
 
     with TagOutage(server.port) as proxy:
+        proxy.awaited = awaited
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", proxy.uri)
         run = run_dag(deployed())
         assert run.states[f"deploy_{name}"] == "success", run.task(f"deploy_{name}").error
-        assert proxy.tagged
+        assert proxy.broken
         version = lambda: mlflow.MlflowClient(server.uri).get_model_version(name, "1")  # noqa: E731
-        assert f"zen.deployment.{name}" not in version().tags
+        if awaited.endswith("set-tag"):
+            assert f"zen.deployment.{name}" not in version().tags
         proxy.heal()
         stack = open_stack()
         sync_pending(stack.lineage, stack.records, stack.clock)
@@ -128,6 +133,22 @@ def test_model_that_the_store_lost_leaves_the_old_one(in_airflow):
     run = run_dag(deploying(2.0, lost=True), run_id="r2")
     assert run.states["deploy_m"] == "failed"
     assert "Run the step that made it again" in str(run.task("deploy_m").error)
+    assert in_airflow.predict(served.predict_url).json()["predictions"] == [3.0]
+
+
+def test_alias_that_mlflow_does_not_answer_leaves_the_old_one(in_airflow, monkeypatch):
+    """While MLflow is away, a version of the registry is not looked up: the task fails, and the old server goes on."""
+    run_dag(deploying(1.0), run_id="r1")
+    served = load(Artifact("deployments/m").latest())
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    @dag(dag_id="by_alias", schedule=None, start_date=datetime(2026, 1, 1))
+    def by_alias():
+        deploy("m@champion", to=LightServing(), rows=rows(), log_predictions=False)
+
+    run = run_dag(by_alias(), run_id="r2")
+    assert run.states["deploy_m"] == "failed"
+    assert "127.0.0.1:9" in str(run.task("deploy_m").error)
     assert in_airflow.predict(served.predict_url).json()["predictions"] == [3.0]
 
 

@@ -6,6 +6,9 @@ import json
 
 from airflow_zen.errors import LineageError
 
+AWAY = "TEMPORARILY_UNAVAILABLE"
+"""The error code of a step's relay for what only the server can answer, while it is away."""
+
 
 class MlflowUnavailable(LineageError):
     """The MLflow server cannot be reached, or did not answer in time."""

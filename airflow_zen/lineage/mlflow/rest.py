@@ -44,6 +44,7 @@ _DROPPED_ERRORS = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisc
 API = "/api/2.0/mlflow/"
 SPANS = "/v1/traces"
 TRACES = "/api/3.0/mlflow/traces"
+SET_VERSION_TAG = "model-versions/set-tag"
 _ARTIFACT_PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
 # Each of these creates another entity when it is sent again.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +16,7 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.tags import parent_filter
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
-from airflow_zen.runs.step_run import FinishedDagRun, StepRunId, StepState
+from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, StepState
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import StoreLock
@@ -78,7 +79,8 @@ def deliver_pending(
     delivered: list[StepRunId] = []
     failed: list[tuple[StepRunId, str]] = []
     markers = records.undelivered_markers()
-    for run in track_items(records.undelivered(markers), "Delivering step runs", on_progress, len(markers)):
+    runs = _oldest_first(records.undelivered(markers))
+    for run in track_items(runs, "Delivering step runs", on_progress, len(markers)):
         if len(delivered) == _MAX_DELIVERIES or (lock and not lock.allows_new_work):
             break
         try:
@@ -93,6 +95,12 @@ def deliver_pending(
             records.mark_delivered(run.id)
             delivered.append(run.id)
     return Delivery(tuple(delivered), tuple(failed))
+
+
+def _oldest_first(runs: Iterator[StepRun]) -> Iterator[StepRun]:
+    """Yield runs in the order of their starts, 500 at a time: what a step refers to was made by one before it."""
+    while some := sorted(islice(runs, _MAX_DELIVERIES), key=lambda run: run.started):
+        yield from some
 
 
 def publish_finished_dag_run(recorder: MlflowRecorder, records: StepRunRecords, run: FinishedDagRun) -> None:

@@ -17,9 +17,10 @@ from msgspec.structs import asdict, replace
 
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
-from airflow_zen.lineage.mlflow.rest import SPANS, MlflowRest
+from airflow_zen.lineage.mlflow.rest import SET_VERSION_TAG, SPANS, MlflowRest
 from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
+from airflow_zen.lineage.mlflow.model_versions import versions_of_content
 from airflow_zen.transports.base import Transport, quote_key_part
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CREATION_TAG = "mlflow.zen.call"
 _METRIC, _BATCH, _METRICS_PER_BATCH = "runs/log-metric", "runs/log-batch", 1000
 _SPAN_HEADERS = frozenset({"content-type", "content-encoding", "x-mlflow-experiment-id", "x-mlflow-run-id"})
 _REQUESTS, _FILES = "requests.jsonl", "files"
+_DIGEST_LENGTH = 64
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -200,8 +202,21 @@ class _Sender(msgspec.Struct):
             self.ids[request.created] = self._created(request)
         elif request.path == SPANS:
             self.rest.send_spans(*decode_spans(request.body))
+        elif request.path == SET_VERSION_TAG and len(digest := str(request.body["version"])) == _DIGEST_LENGTH:
+            self._tag_content(digest, request)
         else:
             self.rest.request(request.method, request.path, request.body)
+
+    def _tag_content(self, digest: str, request: Request) -> None:
+        """Tag the version of a content, which had none in MLflow, or was not asked for, when the request was made."""
+        name = str(request.body["name"])
+        found = versions_of_content(self.rest, name, digest)
+        if found:
+            self.rest.request(request.method, request.path, {**request.body, "version": found[0]["version"]})
+        elif self.until < float("inf"):
+            raise MlflowUnavailable(f"Model {name!r} has no version {digest[:12]!r} yet; its tag is sent later.")
+        else:
+            log.info("Model %r has no version of content %r that could have a tag.", name, digest[:12])
 
     def _created(self, request: Request) -> str:
         """Create a run, model or experiment, or find the one that an earlier attempt created; return its id."""

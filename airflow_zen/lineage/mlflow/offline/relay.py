@@ -20,7 +20,7 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.encoding import flatten_parameters, to_milliseconds
-from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
+from airflow_zen.lineage.mlflow.errors import AWAY, MlflowUnavailable
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE, child_environment
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
@@ -279,7 +279,7 @@ class Relay(ThreadingTCPServer):
             # MLflow's client then creates the experiment; the replay finds one that exists.
             return _error(404, "RESOURCE_DOES_NOT_EXIST", away)
         remedy = "What a step logs can be sent later; see docs/lineage.md, 'When MLflow is away', for what cannot."
-        return _error(501, "TEMPORARILY_UNAVAILABLE", f"{away} {remedy}")
+        return _error(501, AWAY, f"{away} {remedy}")
 
     def _stop(self) -> None:
         self.shutdown()
