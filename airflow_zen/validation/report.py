@@ -152,12 +152,17 @@ class ValidationReport(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "failed"
-        rows = "" if self.rows is None else f", {self.rows} rows"
+        rows = "" if self.rows is None else f", {counted(self.rows, 'row')}"
         sampled = "" if self.sampled is None else f" ({self.sampled} checked)"
         return (
-            f"{self.validator}: {verdict}, {len(self.failures)} of {len(self.checks)} checks failed, "
-            f"{len(self.warnings)} warnings{rows}{sampled}"
+            f"{self.validator}: {verdict}, {len(self.failures)} of {counted(len(self.checks), 'check')} failed, "
+            f"{counted(len(self.warnings), 'warning')}{rows}{sampled}"
         )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, which is plural unless there is one: `1 check`, `2,000 checks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def describe_sample(sampled: int | None, rows: int | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, hidden_note, html_page, truncate
 from airflow_zen.materializers.previews.tables import cell_text, plain_table
 from airflow_zen.validation.evaluation_report import EvaluationReport, evaluation_sections
-from airflow_zen.validation.report import Check, ValidationReport
+from airflow_zen.validation.report import Check, ValidationReport, counted
 
 REPORT_FILE, PAGE_FILE, FILES = "report.json", "report.html", "files"
 
@@ -70,9 +70,8 @@ class ReportMaterializer(Materializer):
                 )
             (directory / FILES).mkdir(exist_ok=True)
             (directory / FILES / name).write_bytes(content)
-        failed, total = len(value.failures), len(value.checks)
-        shape = f"passed, {total} checks" if value.passed else f"failed, {failed} of {total} checks"
-        return {"shape": shape, "validation": value.summary()}
+        verdict = "passed, " if value.passed else f"failed, {len(value.failures)} of "
+        return {"shape": f"{verdict}{counted(len(value.checks), 'check')}", "validation": value.summary()}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the report, with the files of its library."""
@@ -117,15 +116,15 @@ def report_page(report: ValidationReport, sections: Iterable[Markup] = (), folde
 
 
 def _subtitle(report: ValidationReport) -> str:
-    rows = "" if report.rows is None else f"{report.rows:,} rows · "
+    rows = "" if report.rows is None else f"{counted(report.rows, 'row')} · "
     sampled = "" if report.sampled is None else f"a random sample of {report.sampled:,} of them was checked · "
-    return f"{rows}{sampled}{len(report.checks)} checks"
+    return f"{rows}{sampled}{counted(len(report.checks), 'check')}"
 
 
 def _verdict(report: ValidationReport) -> Markup:
     failed, warned = len(report.failures), len(report.warnings)
     kind, text = ("pass", "passed") if report.passed else ("fail", f"{failed} failed")
-    warnings = f'<p class="verdict warn">{warned} {"warning" if warned == 1 else "warnings"}</p>' if warned else ""
+    warnings = f'<p class="verdict warn">{counted(warned, "warning")}</p>' if warned else ""
     return Markup(f'<p class="verdict {kind}">{text}</p> {warnings}')
 
 

@@ -10,6 +10,7 @@ import pytest
 from airflow_zen.errors import ArtifactCorrupt, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.validation.report import Check, FailingRow, ValidationReport
+from airflow_zen.validation.report_materializer import report_page
 from tests.materializers.page_reading import HOSTILE, read_preview_page
 from tests.materializers.round_trip import assert_round_trip
 
@@ -61,6 +62,14 @@ def test_summary_tells_the_verdict(tmp_path: Path) -> None:
 
 def show(report: ValidationReport) -> Any:
     return read_preview_page(default_registry().preview(report, "validation.report@1", {}))
+
+
+def test_one_check_is_no_checks(tmp_path: Path) -> None:
+    """Page, summary and text of a report with one check and one row say so in the singular."""
+    report = ValidationReport("mine 1.0", [Check(name="odd", passed=True)], rows=1)
+    assert str(report) == "mine 1.0: passed, 0 of 1 check failed, 0 warnings, 1 row"
+    assert default_registry().save(report, tmp_path).summary["shape"] == "passed, 1 check"
+    assert "1 row · 1 check<" in report_page(report)
 
 
 def test_page_shows_failed_checks_first() -> None:
