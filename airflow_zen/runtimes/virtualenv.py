@@ -75,7 +75,7 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
         if not isinstance(given, str):
             if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
                 raise StepDefinitionError(
-                    f"Virtualenv(…) takes a list of requirements such as ['pandas<3'], or the path of a file, got {given!r}."
+                    f"Virtualenv(…) takes a list of requirements such as ['pandas<3'], or the text of a file's path, got {given!r}."
                 )
             force_setattr(self, "requirements", tuple(given))
         release = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", self.python)

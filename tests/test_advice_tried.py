@@ -1,0 +1,158 @@
+"""Promises of errors that name what to write instead: written so, it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+import airflow_zen
+from airflow_zen import Artifact, Check, Model, NotNull, ValidationReport
+from airflow_zen.artifacts.ref import validate_artifact_name, validate_tag
+from airflow_zen.errors import ZenError
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.models.model import ModelSelector, validate_alias, validate_model_name
+from airflow_zen.models.predict import predict_batches, predict_frame
+from airflow_zen.pruning.retention import parse_duration
+from airflow_zen.transports.base import normalize_root
+from airflow_zen.validation.evaluation import evaluate_model
+from airflow_zen.validation.validators import run_validator
+
+FRAME = pd.DataFrame({"flight": ["a", "b", "c", "d"], "x": np.arange(4.0), "delay": [1.0, 2.0, 4.0, 3.0]})
+LINE = LinearRegression().fit(FRAME[["x"]], FRAME["delay"])
+NO_METHOD = SimpleNamespace(score_rows=lambda frame: frame["x"])
+
+
+class Advice(NamedTuple):
+    """What is refused, some words of what to do, and calls that do it, in each way that is offered."""
+
+    refused: Callable[[], Any]
+    words: str
+    advised: tuple[Callable[[], Any], ...]
+
+
+def evaluate(**options: Any) -> ValidationReport:
+    return evaluate_model(LINE, FRAME, "delay", resamples=100, **options)
+
+
+def largest_error(true: Any, predicted: Any) -> float:
+    return -float(np.abs(true - predicted).max())
+
+
+def saved(report: ValidationReport, folder: Any) -> Any:
+    return default_registry().save(report, folder).summary
+
+
+CASES = {
+    "name of an artifact": Advice(
+        lambda: validate_artifact_name("flights//features"),
+        "Use words, separated by slashes: 'flights/features'",
+        (lambda: validate_artifact_name("flights/features"),),
+    ),
+    "brackets in a name": Advice(
+        lambda: Artifact("features[3]"), "Remove them", (lambda: Artifact("features3"), lambda: Artifact("features"))
+    ),
+    "tag": Advice(lambda: validate_tag(" "), "Use a word such as 'golden'", (lambda: validate_tag("golden"),)),
+    "name of a model": Advice(
+        lambda: validate_model_name("eu:delay"),
+        "Write a name such as 'flight_delay'",
+        (lambda: validate_model_name("flight_delay"),),
+    ),
+    "alias": Advice(
+        lambda: validate_alias("v7"),
+        r"Write a word .* such as 'champion'; .*version\(7\) and Model\('name'\)\.latest\(\)",
+        (lambda: validate_alias("champion"), lambda: Model("name").version(7), lambda: Model("name").latest()),
+    ),
+    "version of a model": Advice(
+        lambda: ModelSelector.parse("name"),
+        "Write 'name@champion', 'name/7' or 'name/latest'",
+        tuple(lambda text=text: ModelSelector.parse(text) for text in ("name@champion", "name/7", "name/latest")),
+    ),
+    "version of a version": Advice(
+        lambda: Model("name@champion").version(7), "Pass it as it is", (lambda: Model("name@champion").selector,)
+    ),
+    "key that is a prediction": Advice(
+        lambda: predict_frame(LINE, FRAME.assign(prediction=0), keys=["prediction"]),
+        "Rename the key",
+        (lambda: predict_frame(LINE, FRAME.assign(earlier=0), keys=["earlier"]),),
+    ),
+    "method of a model": Advice(
+        lambda: predict_frame(NO_METHOD, FRAME),
+        "Write method=function, with a function of the model and a frame",
+        (lambda: predict_frame(NO_METHOD, FRAME, method=lambda model, frame: model.score_rows(frame)),),
+    ),
+    "table without a batch": Advice(
+        lambda: [*predict_batches(LINE, iter([]))],
+        "Return an empty table with columns",
+        (lambda: [*predict_batches(LINE, iter([FRAME[:0]]))],),
+    ),
+    "duration": Advice(
+        lambda: parse_duration("90"), "Write a number and one of s, m, h, d, w: '90d'", (lambda: parse_duration("90d"),)
+    ),
+    "artifact root": Advice(
+        lambda: normalize_root("s3:/bucket/zen"),
+        "Write '://' after the scheme",
+        (lambda: normalize_root("s3://bucket/zen"),),
+    ),
+    "threshold of no metric": Advice(
+        lambda: evaluate(metrics=["rmse"], thresholds={"mae": 5.0}),
+        r"Add it to metrics=",
+        (lambda: evaluate(metrics=["rmse", "mae"], thresholds={"mae": 5.0}),),
+    ),
+    "no metrics": Advice(lambda: evaluate(metrics=[]), "Leave it out for the usual ones", (evaluate,)),
+    "unknown metric": Advice(
+        lambda: evaluate(metrics=["auc"]),
+        "Choose one of these, or give a function of the true and the predicted values",
+        (lambda: evaluate(metrics=["r2"]), lambda: evaluate(metrics=[largest_error])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_the_error_says_works(name: str) -> None:
+    """The error names the way out, and each call that is written so returns something."""
+    case = CASES[name]
+    with pytest.raises(ZenError, match=case.words):
+        case.refused()
+    for call in case.advised:
+        assert call() is not None
+
+
+def test_value_that_is_no_table_is_checked_by_a_function() -> None:
+    """A value that is no table is a failed check; the function that its message names checks it."""
+    (failed,) = run_validator(NotNull("x"), 3).failures
+    assert "write a function that takes this value and returns a ValidationReport" in failed.message
+    assert run_validator(lambda value: ValidationReport("mine", [Check(name="odd", passed=value % 2 == 1)]), 3).passed
+    assert run_validator(NotNull("x"), FRAME).passed
+
+
+def test_function_that_returns_no_report_returns_one() -> None:
+    """A validator that returns something else is a failed check; one that returns a report is not."""
+    (failed,) = run_validator(lambda table: True, FRAME).failures
+    assert "Return an airflow_zen.ValidationReport" in failed.message
+    assert run_validator(lambda table: airflow_zen.ValidationReport("mine"), FRAME).passed
+
+
+def test_report_of_other_values_is_stored_as_text(tmp_path) -> None:
+    """Statistics that are not JSON, and a file of a bad name, are refused; text, and a good name, are stored."""
+    for refused, words, advised in (
+        (
+            ValidationReport("mine", statistics={"kinds": object()}),
+            "Convert them to numbers or text",
+            ValidationReport("mine", statistics={"kinds": "1, 2"}),
+        ),
+        (
+            ValidationReport("mine", files={"a b.html": b""}),
+            "Use letters, digits, '_', '-' and '.'",
+            ValidationReport("mine", files={"a_b.html": b""}),
+        ),
+    ):
+        (folder := tmp_path / str(len(words))).mkdir()
+        with pytest.raises(ZenError, match=words):
+            saved(refused, folder)
+        assert saved(advised, folder)["shape"] == "passed, 0 checks"
