@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command, open_stack_for
@@ -10,6 +11,7 @@ from airflow_zen.cli.output import print_rows
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactVersion
     from airflow_zen.deployment.base import Deployment
+    from airflow_zen.deployment.unfinished import UnfinishedDeployments
     from airflow_zen.stack import Stack
 
 _PREFIX = "deployments/"
@@ -26,25 +28,58 @@ _ACTIONS = ("list", "logs", "stop")
 def deployments(args: Any) -> None:
     """List the deployments of models with their state, show the log of one, or stop one.
 
-    A stop waits for the requests that are being answered.
+    What a killed task has left of the first deployment of a name is listed as unfinished. A stop ends it, and waits for
+    the requests that are being answered.
     """
     stack = open_stack_for(args)
-    if args.action == "list" or not args.name:
-        prefix = f"{_PREFIX}{args.name or ''}"
-        found = [_load(version, stack) for version in stack.names.newest_versions(prefix)]
-        if args.action == "list":
-            print_rows([_row(each) for each in found if args.name in (None, each.name)], args.output)
-            return
-        names = ", ".join(each.name for each in found) or "none"
+    if args.action == "list":
+        print_rows([*_rows(args.name or "", stack)], args.output)
+    elif not args.name:
+        names = ", ".join(row["name"] for row in _rows("", stack)) or "none"
         raise SystemExit(
             f"airflow zen models deployments {args.action} needs the name of a deployment. There are: {names}."
         )
-    deployed = _load(stack.names.get(f"{_PREFIX}{args.name}"), stack)
-    if args.action == "logs":
+    elif args.action == "logs":
+        deployed = _load(stack.names.get(f"{_PREFIX}{args.name}"), stack)
         print(_target(deployed).logs(deployed, args.lines))
-        return
-    _target(deployed).stop(deployed)
-    print(f"Deployment {deployed.name!r} is stopped.")
+    else:
+        _stop(args.name, stack)
+
+
+def _rows(name: str, stack: Stack) -> Iterator[dict[str, Any]]:
+    """Yield a row for each deployment, and for what is left of unfinished ones."""
+    finished = [_load(version, stack) for version in stack.names.newest_versions(f"{_PREFIX}{name}")]
+    yield from (_row(each) for each in finished if name in ("", each.name))
+    known = {each.name for each in finished}
+    for begun in _unfinished(stack):
+        if begun.name not in known and name in ("", begun.name):
+            row = _row(begun)
+            if row["state"] != "stopped":
+                yield row | {"state": f"unfinished: {row['state']}"}
+
+
+def _stop(name: str, stack: Stack) -> None:
+    """Stop a deployment, and what is left of one that has begun in its place, which may have another target."""
+    from airflow_zen.deployment import parse_target
+    from airflow_zen.errors import ArtifactNotFound
+
+    begun = _unfinished(stack).find(name)
+    try:
+        found = [_load(stack.names.get(f"{_PREFIX}{name}"), stack)]
+    except ArtifactNotFound:
+        if begun is None:
+            raise
+        found = []
+    for target, deployed in {each.target: each for each in [*found, *([begun] if begun else [])]}.items():
+        parse_target(target).stop(deployed)
+    _unfinished(stack).end(name)
+    print(f"Deployment {name!r} is stopped.")
+
+
+def _unfinished(stack: Stack) -> UnfinishedDeployments:
+    from airflow_zen.deployment.unfinished import UnfinishedDeployments
+
+    return UnfinishedDeployments(stack.store.transport)
 
 
 def _load(version: ArtifactVersion, stack: Stack) -> Deployment:

@@ -40,7 +40,18 @@ T = TypeVar("T")
 _RESERVED_FOLDERS = frozenset(
     {
         *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
-        *("checkpoints", "ended", "suspended", "prune", "probe", "mlflow", "models", "runtimes", ".staging"),
+        *(
+            "checkpoints",
+            "ended",
+            "suspended",
+            "prune",
+            "probe",
+            "mlflow",
+            "models",
+            "runtimes",
+            ".staging",
+            "deployments",
+        ),
     }
 )
 

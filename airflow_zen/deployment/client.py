@@ -104,7 +104,10 @@ class ServiceClient:
         return None
 
     def list(self, name: str = "") -> Sequence[Any]:
-        """Return the states of all deployments, or of one: `deployment`, `state`, `key` and `in_flight`."""
+        """Return the states of all deployments, or of one: `deployment`, `state`, `key` and `in_flight`.
+
+        `deployment` is None while the first server of its name starts.
+        """
         return decode(self._request("GET", f"deployments/{name}"), list[dict[str, Any]]) if self._address else []
 
     def describe_state(self, name: str) -> str:

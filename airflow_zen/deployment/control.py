@@ -51,7 +51,7 @@ class Control:
             case "GET", "operations":
                 return json_answer(service.operations[name])
             case "GET", "deployments":
-                return json_answer([service.state(each) for each in sorted(service.stored) if name in ("", each)])
+                return json_answer(service.states(name))
             case "GET", "logs":
                 lines = int(request.query.get("lines", "100"))
                 return json_answer(await asyncio.to_thread(read_tail, service.gateway.active[name].log, lines))

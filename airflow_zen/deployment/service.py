@@ -66,6 +66,7 @@ class DeploymentService:
         self._locks: dict[str, asyncio.Lock] = {}
         self._replicas: set[Replica] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: dict[str, set[asyncio.Task[None]]] = {}
 
     async def resume(self) -> None:
         """Serve again what was served, and delete what a killed service left.
@@ -93,21 +94,26 @@ class DeploymentService:
         """Begin to serve a spec whose model is in a new folder; return the operation."""
         while len(self.operations) >= _MAX_OPERATIONS:
             del self.operations[next(iter(self.operations))]
-        operation = self.operations[folder] = Operation(folder)
-        self._spawn(self._run(operation, spec))
+        operation = self.operations[folder] = Operation(folder, spec.request.name)
+        starts, task = self._starts.setdefault(spec.request.name, set()), self._spawn(self._run(operation, spec))
+        starts.add(task)
+        task.add_done_callback(starts.discard)
         return operation
 
     async def stop(self, name: str) -> bool:
-        """End a deployment after its last request; return whether there was one."""
+        """End a deployment after its last request, and what starts in its place; return whether there was one."""
+        starts = [*self._starts.get(name, ())]
+        for start in starts:
+            start.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
         async with self._lock(name):
             (self.directory / f"{name}.json").unlink(missing_ok=True)
             self.stored.pop(name, None)
             replica = self.gateway.active.pop(name, None)
-            if replica is None:
-                return False
-            await self._retire(replica)
+            if replica is not None:
+                await self._retire(replica)
             shutil.rmtree(self.directory / name, ignore_errors=True)
-            return True
+            return bool(replica or starts)
 
     async def close(self) -> None:
         """End all servers; their deployments remain stored."""
@@ -116,8 +122,14 @@ class DeploymentService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(replica.stop(keep_folder=True) for replica in self._replicas))
 
-    def state(self, name: str) -> dict[str, Any]:
-        """Return the deployment of a name, and the state of its server."""
+    def states(self, name: str) -> list[dict[str, Any]]:
+        """Return the state of a deployment, or of all where the name is empty; `deployment` is None while the first starts."""
+        running = {each.name: each for each in self.operations.values() if each.state == "running"}
+        found = [self._state(each) for each in sorted(self.stored) if name in ("", each)]
+        first = [each for each in running.values() if each.name not in self.stored and name in ("", each.name)]
+        return found + [{"deployment": None, "state": each.phase, "key": "", "in_flight": 0} for each in first]
+
+    def _state(self, name: str) -> dict[str, Any]:
         stored, replica = self.stored[name], self.gateway.active[name]
         key, requests = stored.spec.key, replica.in_flight
         return {"deployment": stored.deployment, "state": replica.state, "key": key, "in_flight": requests}
@@ -132,6 +144,9 @@ class DeploymentService:
         except (ZenError, OSError) as error:
             operation.error, operation.state = str(error), "failed"
             log.warning("Deployment %r failed: %s", name, error)
+        except asyncio.CancelledError:
+            operation.error, operation.state = f"Deployment {name!r} was stopped while it started.", "failed"
+            raise
         finally:
             if not operation.changed:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -221,10 +236,11 @@ class DeploymentService:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _without_rows(spec: ReplicaSpec) -> ReplicaSpec:

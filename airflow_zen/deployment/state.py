@@ -34,6 +34,7 @@ class Operation(msgspec.Struct):
     """A deployment in progress. state: `running`, `done` or `failed`. phase: the current activity."""
 
     id: str
+    name: str = ""
     state: str = "running"
     phase: str = "waiting"
     error: str = ""

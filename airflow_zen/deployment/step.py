@@ -18,13 +18,18 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import missing_error
 from airflow_zen.deployment.base import Deployment, DeploymentRequest, Target
 from airflow_zen.deployment.protocols import Rows, plain_predictions
+from airflow_zen.deployment.unfinished import UnfinishedDeployments
 from airflow_zen.errors import ArtifactNotFound, DeploymentFailed, SettingsError, log_errors
+from airflow_zen.lineage.mlflow.errors import AWAY, MlflowRejected, MlflowUnavailable
+from airflow_zen.lineage.mlflow.model_versions import versions_of_content
 from airflow_zen.lineage.mlflow.models import ANY_OUTPUT, column_schema, completed_files, tensor_schema
 from airflow_zen.lineage.mlflow.offline import mlflow_environment
 from airflow_zen.model_files import MLMODEL_FILE
+from airflow_zen.transports.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.stack import Stack
 
 log = logging.getLogger("airflow_zen.deployment")
@@ -61,25 +66,37 @@ def deploy_model(ref: ArtifactRef, target: Target, rows: Any, options: Deploymen
     stack = open_stack(Settings.read(options.stack), lineage=False)
     environment = _environment_of(ref, stack)
     request = _make_request(ref, options)
-    if current := target.find_current(request):
-        log.info("Version %s of %r is served already by %s: nothing to do.", current.version, current.model, target)
-        # An earlier try may have been killed before it set the tag.
-        _tag_version(current, options)
-        return current
-    deployed = target.resume(request)
-    if deployed is None:
-        with stack.scratch_directory() as scratch:
-            head = rows if rows is None else _head(rows)
-            directory = prepare_model(ref, stack, scratch, environment, head)
-            request = replace(request, directory=directory, requirements=_pins(environment, directory))
-            if head is not None:
-                predicted = predict_in_process(directory, head)
-                add_output_schema(directory, predicted)
-                request = replace(request, rows=Rows.from_value(head), expected=plain_predictions(predicted))
-            deployed = target.deploy(request, stack)
+    deployed = target.find_current(request)
+    if deployed:
+        log.info("Version %s of %r is served already by %s: nothing to do.", deployed.version, deployed.model, target)
+    else:
+        deployed = target.resume(request) or _deploy_prepared(ref, target, rows, request, stack, environment)
+        log.info("%s serves version %s of %r at %s", target, deployed.version, deployed.model, deployed.predict_url)
+    UnfinishedDeployments(stack.store.transport).end(request.name)
+    # An earlier try may have been killed before it set the tag.
     _tag_version(deployed, options)
-    log.info("%s serves version %s of %r at %s", target, deployed.version, deployed.model, deployed.predict_url)
     return deployed
+
+
+def _deploy_prepared(
+    ref: ArtifactRef,
+    target: Target,
+    rows: Any,
+    request: DeploymentRequest,
+    stack: Stack,
+    environment: Mapping[str, Any],
+) -> Deployment:
+    """Deploy the model's files, with the predictions of `rows` in this process."""
+    with stack.scratch_directory() as scratch:
+        head = rows if rows is None else _head(rows)
+        directory = prepare_model(ref, stack, scratch, environment, head)
+        request = replace(request, directory=directory, requirements=_pins(environment, directory))
+        if head is not None:
+            predicted = predict_in_process(directory, head)
+            add_output_schema(directory, predicted)
+            request = replace(request, rows=Rows.from_value(head), expected=plain_predictions(predicted))
+        UnfinishedDeployments(stack.store.transport).begin(request, target)
+        return target.deploy(request, stack)
 
 
 def prepare_model(ref: ArtifactRef, stack: Stack, into: Path, environment: Mapping[str, Any], rows: Any) -> Path:
@@ -215,20 +232,32 @@ def _tag_version(deployed: Deployment, options: DeploymentOptions) -> None:
 
     Where the task did not look up the version, it is found by its content. Errors are only logged.
     """
-    from airflow_zen.config.model_selectors import open_registry
     from airflow_zen.config.settings import Settings, tracking_server
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.lineage.mlflow.rest import MLFLOW_TIMEOUTS, SET_VERSION_TAG, MlflowRest
 
-    settings = Settings.read(options.stack)
-    if (server := tracking_server(settings)) is None:
+    if (server := tracking_server(Settings.read(options.stack))) is None:
         return
     with log_errors(f"Model {deployed.model!r} has no tag of its deployment in MLflow"):
-        number = options.version
-        if not number and (found := open_registry(settings).find_content(deployed.model, deployed.digest)):
-            number = found.number
-        if number:
+        relayed = dataclasses.replace(server, uri=mlflow_environment().get("MLFLOW_TRACKING_URI", server.uri))
+        # Longer than the relay waits for the server.
+        rest = MlflowRest(relayed, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout) + 3))
+        if number := options.version or _version_of_content(rest, deployed):
             tag = {"key": f"zen.deployment.{deployed.name}", "value": deployed.endpoint}
-            relay = mlflow_environment().get("MLFLOW_TRACKING_URI", server.uri)
-            MlflowRest(dataclasses.replace(server, uri=relay)).post(
-                "model-versions/set-tag", {"name": deployed.model, "version": number, **tag}
-            )
+            rest.post(SET_VERSION_TAG, {"name": deployed.model, "version": number, **tag})
+
+
+def _version_of_content(rest: MlflowRest, deployed: Deployment) -> str:
+    """Return the version of the deployed content, empty where there is none.
+
+    While MLflow is away that is the digest: the outbox of the step has it until the version is known.
+    """
+    try:
+        found = versions_of_content(rest, deployed.model, deployed.digest)
+    except MlflowUnavailable:
+        return deployed.digest
+    except MlflowRejected as error:
+        # The relay of the step answers so while MLflow is away.
+        if error.error_code != AWAY:
+            raise
+        return deployed.digest
+    return str(found[0]["version"]) if found else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, context_merge
 from airflow.sdk.definitions.xcom_arg import MapXComArg
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.model_selectors import SelectorResolver
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.errors import StepDeferred, ValidationFailed, log_errors
+from airflow_zen.errors import SettingsError, StepDeferred, ValidationFailed, log_errors
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import MlflowRunLink, ProducedByLink, VersionsLink, add_links, page_link
@@ -46,7 +47,15 @@ log = logging.getLogger("airflow_zen.operators")
 
 def execute(operator: MLStepOperator, context: Any) -> Any:
     """Run the operator's step; return its outputs as refs in their wire form, for XCom."""
-    return execute_in_stack(operator, context, *open_task_stack(operator, context))[0]
+    try:
+        opened = open_task_stack(operator, context)
+    except SettingsError as error:
+        # The failed run is recorded in the active stack, unless that is the one that cannot be opened.
+        with suppress(SettingsError):
+            settings = Settings.read()
+            execute_in_stack(operator, context, settings, open_stack(settings), refusal=error)
+        raise
+    return execute_in_stack(operator, context, *opened)[0]
 
 
 def open_task_stack(operator: Any, context: Any) -> tuple[Settings, Stack]:
@@ -56,13 +65,21 @@ def open_task_stack(operator: Any, context: Any) -> tuple[Settings, Stack]:
 
 
 def execute_in_stack(
-    operator: MLStepOperator, context: Any, settings: Settings, stack: Stack, part: Substep | None = None
+    operator: MLStepOperator,
+    context: Any,
+    settings: Settings,
+    stack: Stack,
+    part: Substep | None = None,
+    refusal: Exception | None = None,
 ) -> tuple[Any, StepRun]:
-    """Run the operator's step, as a `part` if its task runs several; return its outputs for XCom, and its record."""
+    """Run the operator's step, as a `part` if its task runs several; return its outputs for XCom, and its record.
+
+    A `refusal` is raised instead, and recorded.
+    """
     with raise_on_sigterm(operator.on_kill):
         run_hooks = _TaskRunHooks(operator, context, settings)
         try:
-            step, arguments = resolve_step(operator, context, settings, stack)
+            step, arguments = _refuse(refusal) if refusal else resolve_step(operator, context, settings, stack)
         except Exception as error:  # noqa: BLE001 - raised by the hooks, so that the run is recorded as failed
             run_hooks.refusal, step, arguments = error, operator.step, Arguments.bind(lambda: None, (), {})
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
@@ -92,6 +109,10 @@ def execute_in_stack(
 
         skip_downstream(operator, step, context, run.outputs, run_hooks.failed, result)
     return result, run
+
+
+def _refuse(refusal: Exception) -> NoReturn:
+    raise refusal
 
 
 def push_failed_result(operator: MLStepOperator, step: Step, context: Any, error: ValidationFailed) -> None:

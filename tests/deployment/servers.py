@@ -74,7 +74,7 @@ def served(target: LocalTarget, model: Path, folder: Path, name: str = "flight_d
     for build in server.builds:
         with running(build, log=folder / "build.log", answers=lambda: True, environment=environment) as process:
             assert process.wait(300) == 0, (folder / "build.log").read_text()
-    ready = lambda: _status(f"{place.url}{server.ready}") == 200  # noqa: E731
+    ready = lambda: status_of(f"{place.url}{server.ready}") == 200  # noqa: E731
     with running(server.command, log=folder / "log", answers=ready, environment=environment):
         yield place
 
@@ -89,7 +89,7 @@ def post(url: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         return error.code, error.read().decode()
 
 
-def _status(url: str) -> int:
+def status_of(url: str) -> int:
     try:
         with urlopen(url, timeout=10) as answer:
             return int(answer.status)

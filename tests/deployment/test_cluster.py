@@ -27,6 +27,20 @@ ROOT = "s3://models/zen"
 ROWS = Rows(("a", "b"), ("FP64", "FP64"), [[1.0, 2.0], [3.0, 4.0]])
 NAME, CANDIDATE = "flight-delay", "flight-delay-candidate"
 CLUSTER = KServe(kubernetes="cluster", deferrable=False, timeout=30)
+
+
+def test_the_candidate_of_a_killed_first_deployment_is_seen_and_stopped(controller, version):
+    """Where nothing has been served, the state says that a candidate is left, and a stop deletes it."""
+    deployed = deploy(version(2))
+    CLUSTER.stop(deployed)
+    controller.paused = True
+    with pytest.raises(StepDeferred):
+        deploy(version(3), replace(CLUSTER, deferrable=True))
+    assert CLUSTER.describe_state(deployed) == "its candidate is left"
+    CLUSTER.stop(deployed)
+    assert (list(controller.objects()), CLUSTER.describe_state(deployed)) == ([], "stopped")
+
+
 EMPTY = dict.fromkeys(("host", "schema", "login", "password", "port"))
 
 

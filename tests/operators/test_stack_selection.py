@@ -12,6 +12,7 @@ from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ArtifactRefused, SettingsError, StepDefinitionError
 from airflow_zen.operators.stack_selection import resolve_runtime
 from airflow_zen.planning.plan import Plan, PlannedDagRun
+from airflow_zen.runs.step_run import StepRunId, StepState
 from airflow_zen.runtimes import Docker, InProcess, Kubernetes, Python, Ray
 from airflow_zen.steps.runtime import ResourceHints
 from tests.harness import NOW, run_dag
@@ -121,6 +122,15 @@ def test_an_unknown_stack_fails_the_task_with_the_known_ones():
     assert "known are 'default', 'a', 'b'" in str(run.task("plain").error)
     run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": 7}})
     assert "must name a stack in zen.stack, got 7" in str(run.task("plain").error)
+
+
+def test_a_task_of_an_unknown_stack_leaves_a_record():
+    """The failed run is recorded in the active stack, with the error; the task fails with the same one."""
+    run = run_dag(build_dag(lambda: plain.override(stack="prod")(1)), run_id="r")
+    record = open_stack().records.get(StepRunId("chosen", "r", "plain"))
+    assert record.state is StepState.FAILED
+    assert "known are 'default', 'a', 'b'" in str(run.task("plain").error)
+    assert str(run.task("plain").error) in record.error
 
 
 def test_a_plan_looks_into_each_steps_own_stack():

@@ -197,9 +197,10 @@ class ClusterTarget(LocalTarget, frozen=True, kw_only=True, repr_omit_defaults=T
         """Return the state from the object's status."""
         if not self.kubernetes:
             return super().describe_state(deployment)
-        found = self._objects().get(object_name(deployment.name))
+        objects, name = self._objects(), object_name(deployment.name)
+        found = objects.get(name)
         if found is None:
-            return "stopped"
+            return "stopped" if objects.get(f"{name}{CANDIDATE}") is None else "its candidate is left"
         progress = self.progress(found)
         words = {"ready": "serving", "waiting": "starting", "failed": "failed"}[progress.state]
         return f"{words}: {progress.message}" if progress.message and progress.state != "ready" else words

@@ -17,10 +17,10 @@ from msgspec.structs import asdict, replace
 
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
+from airflow_zen.lineage.mlflow.model_versions import versions_of_content
 from airflow_zen.lineage.mlflow.rest import SET_VERSION_TAG, SPANS, MlflowRest
 from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
-from airflow_zen.lineage.mlflow.model_versions import versions_of_content
 from airflow_zen.transports.base import Transport, quote_key_part
 
 if TYPE_CHECKING:
