@@ -81,6 +81,7 @@ def train(images: np.ndarray, labels: np.ndarray, epochs: int = 30) -> Trained:
         model.module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         epoch = state["epoch"]
+    log_metadata({"first_epoch": epoch})
     for current in range(epoch, epochs):
         for inputs, targets in own_batches(images, labels, current):
             optimizer.zero_grad()

@@ -174,22 +174,24 @@ def _set_environment(values: Mapping[str, str]) -> None:
 
 
 class MetadataCollector:
-    """Collect the metadata of one step run by its subject: `""`, `input:<argument>`, `output:<name>` or `trial:<name>`.
+    """Collect the metadata of one step run by its subject.
 
+    A subject is `""`, `input:<argument>`, `output:<name>`, `trial:<name>` or `ranks:samples`.
     inputs, outputs: the names of the artifacts that may be a subject. trial: what makes the step a trial of a sweep.
     """
 
     def __init__(self, inputs: frozenset[str], outputs: frozenset[str], trial: object = None) -> None:
         self.trial = trial
-        self._known = {"input": inputs, "output": outputs, "trial": frozenset({"reports", "pruned"})}
+        ours = {"trial": frozenset({"reports", "pruned"}), "ranks": frozenset({"samples"})}
+        self._known = {"input": inputs, "output": outputs, **ours}
         self._facts: dict[str, dict[str, Any]] = {}
         self._lock = Lock()
 
     def add(self, facts: Mapping[str, Any], kind: str, name: str) -> None:
         """Add facts; a later value replaces an earlier one of the same name. Raises `MetadataError`."""
-        if kind and name not in self._known[kind]:
-            known = ", ".join(map(repr, sorted(self._known[kind]))) or "none"
-            raise MetadataError(f"log_metadata() was given {kind}={name!r}, but the artifact {kind}s are: {known}.")
+        if kind and name not in (known := self._known.get(kind, frozenset())):
+            names = ", ".join(map(repr, sorted(known))) or "none"
+            raise MetadataError(f"log_metadata() was given {kind}={name!r}, but the artifact {kind}s are: {names}.")
         for key in map(str, facts):
             if not key or key.startswith(_RESERVED):
                 raise MetadataError(

@@ -88,6 +88,9 @@ class ResourceUsage(msgspec.Struct, frozen=True, omit_defaults=True):
 NOT_MEASURED = ResourceUsage()
 """The usage of a step run whose function was not called."""
 
+RANK_SAMPLES = "ranks:samples"
+"""The subject of the metadata with the curves of what processes used that ran a step together."""
+
 
 class StepRun(msgspec.Struct, frozen=True):
     """The record of one execution of a step: its inputs, its outputs and its state.
@@ -107,7 +110,7 @@ class StepRun(msgspec.Struct, frozen=True):
     dag_run_parameters: JSON values of the DAG run's `params` by name, and of the rest of its `conf` as `conf.<name>`.
 
     metadata: what user code logged with `log_metadata`, by its subject: "" for the step, `input:<argument>` or
-    `output:<name>`. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by
+    `output:<name>`; and under `RANK_SAMPLES` lists of milliseconds since 1970 and value, by metric. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by
     output name, the version of the named artifact and whether its content was new. resources: what the step used.
     sweep: of a trial, the `name` of its sweep and the `metric` that this optimizes.
     """
@@ -152,6 +155,11 @@ class StepRun(msgspec.Struct, frozen=True):
     def is_pruned(self) -> bool:
         """Whether this is a trial that its sweep's pruner ended."""
         return "trial:pruned" in self.metadata
+
+    @property
+    def facts(self) -> dict[str, Mapping[str, Any]]:
+        """The metadata without the curves of what its processes used."""
+        return {subject: held for subject, held in self.metadata.items() if subject != RANK_SAMPLES}
 
     @property
     def end_time(self) -> float:

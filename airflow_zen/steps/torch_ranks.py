@@ -15,6 +15,8 @@ import msgspec
 
 from airflow_zen.errors import RuntimeUnavailable, StepInterrupted
 from airflow_zen.lineage.recorder import temporary_environment
+from airflow_zen.runs.step_run import RANK_SAMPLES
+from airflow_zen.steps.rank_usage import RankMeter
 from airflow_zen.steps.ranks import RANKED_VARIABLE, LaterRank
 from airflow_zen.steps.remote_errors import rebuild_error
 from airflow_zen.steps.runtime import IN_PROCESS, Execution, RankOptions, Runtime, StepResult
@@ -71,11 +73,14 @@ class Rank(Runtime):
         shared = read_shared_values(self._folder)
         arguments = SharedArguments.of(execution.arguments, shared)
         execution = msgspec.structs.replace(execution, arguments=arguments)
+        meter = RankMeter(self._rank).start()
         try:
             with _process_group(self._options):
                 return (LaterRank() if self._rank else IN_PROCESS).execute(execution)
         finally:
-            execution.collector.add(_usage(self._rank), "", "")
+            meter.stop()
+            execution.collector.add(meter.totals, "", "")
+            execution.collector.add(meter.curves, "ranks", "samples")
 
 
 def _launch(options: RankOptions, folder: Path, arguments: tuple[str, ...]) -> ChildFailedError | None:
@@ -153,7 +158,7 @@ def _take_facts(execution: Execution, rank: int, answer: StepAnswer) -> None:
     for subject, facts in answer.facts.items():
         kind, _, name = subject.partition(":")
         own = facts if rank == 0 else {label: facts[label] for label in facts if label.startswith("system/rank_")}
-        if own and (rank == 0 or not kind):
+        if own and (rank == 0 or not kind or subject == RANK_SAMPLES):
             execution.collector.add(own, kind, name)
 
 
@@ -167,10 +172,13 @@ def _result(execution: Execution, answer: StepAnswer) -> StepResult:
 def _first_error(failed: ChildFailedError, answers: Mapping[int, StepAnswer], options: RankOptions) -> BaseException:
     """Return the error of the rank that failed first: others fail because of it.
 
-    `failed` has the ranks that ended before the launcher stopped the others, `answers` the errors in their order. Libraries
-    abort a process (SIGABRT) whose peer is gone, so that an abort is told only without an error.
+    `answers` has the errors in their order. Libraries abort a process (SIGABRT) whose peer is gone, so that an abort is told
+    only without an error.
     """
-    lost = [rank for rank, failure in failed.failures.items() if failure.exitcode < 0 and rank not in answers]
+    # In whole seconds. What the launcher had to kill ended later: it waits 30 seconds after SIGTERM.
+    last = min(failure.timestamp for failure in failed.failures.values()) + 1
+    first = {rank: failure for rank, failure in failed.failures.items() if failure.timestamp <= last}
+    lost = [rank for rank, failure in first.items() if failure.exitcode < 0 and rank not in answers]
     signals = {rank: -failed.failures[rank].exitcode for rank in lost}
     errors = [(rank, answer.error) for rank, answer in answers.items() if answer.error]
     own = [each for each in errors if not each[1]["classes"][0].endswith(f":{StepInterrupted.__name__}")]
@@ -211,15 +219,3 @@ def _process_group(options: RankOptions) -> Iterator[None]:
     # Not after an error, where other ranks may be gone.
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _usage(rank: int) -> dict[str, float]:
-    """Return what this process used, as system metrics: CPU time in seconds, memory in megabytes."""
-    times, torch = os.times(), sys.modules.get("torch")
-    found = {"cpu_seconds": round(times.user + times.system, 2)}
-    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
-        if line.startswith("VmHWM:"):
-            found["peak_memory_megabytes"] = round(int(line.split()[1]) / 1024, 1)
-    if torch and torch.cuda.is_available():
-        found["gpu_peak_memory_megabytes"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return {f"system/rank_{rank}/{name}": value for name, value in found.items()}

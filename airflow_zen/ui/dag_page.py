@@ -186,10 +186,8 @@ def _differences(before: StepRun, after: StepRun) -> Iterator[Difference]:
     for kind, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
         yield from _changed(kind, "digest", *({name: ref.digest for name, ref in refs.items()} for refs in (old, new)))
         yield from _changed(kind, "shape", *({name: ref.shape for name, ref in refs.items()} for refs in (old, new)))
-    for subject in sorted({*before.metadata, *after.metadata}):
-        yield from _changed(
-            "metadata", subject or "step", before.metadata.get(subject, {}), after.metadata.get(subject, {})
-        )
+    for subject in sorted({*before.facts, *after.facts}):
+        yield from _changed("metadata", subject or "step", before.facts.get(subject, {}), after.facts.get(subject, {}))
     if (old_seconds := seconds_of(before)) != (new_seconds := seconds_of(after)):
         yield Difference(subject="step", fact="seconds", before=old_seconds, after=new_seconds)
 

@@ -99,7 +99,7 @@ def _with_record(page: StepPage, run: StepRun, opened: OpenedStack, access: Acce
             "inputs": inputs,
             "outputs": output_facts(run, access),
             "metrics": metrics.values,
-            "metadata": bounded(run.metadata),
+            "metadata": bounded(run.facts),
             "resources": resources_of(run),
             "key_diff": key_diff(run, opened, access, with_source=may_read_code),
             "producers": _unique(each.producer for each in inputs),

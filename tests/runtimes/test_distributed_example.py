@@ -1,12 +1,20 @@
 """Promises of `dags_examples/distributed_training.py`: ranks learn the same, and kills change nothing."""
 
+import os
+import re
+import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from airflow_zen import load
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepState
 from tests.harness import run_dag
+from tests.runtimes.worker import until
 
 _EXAMPLE = (Path(__file__).parents[2] / "dags_examples/distributed_training.py").read_text()
 
@@ -26,3 +34,80 @@ def test_two_ranks_learn_what_one_does(load_dag_file, root):
     weights = [load(run.xcom(f"train_{name}", "weights")) for name in ("two", "one")]
     for name, values in weights[0].items():
         assert np.allclose(values, weights[1][name], atol=1e-3)
+
+
+_TRAIN = """
+
+@dag(schedule=None)
+def pipeline():
+    data = digits()
+    train.override(runtime=TorchElastic(2), cache=False)(data.images, data.labels, epochs={epochs})
+"""
+EPOCHS = 60
+
+
+def make_text(epochs=EPOCHS):
+    """Return the example with a DAG that trains once, slowly: an epoch is longer than the test needs to see it."""
+    text = _EXAMPLE.replace("\ndistributed_training()\n", "").replace(
+        "import annotations\n", "import annotations\nimport time\n"
+    )
+    return text.replace("        state = {", "        time.sleep(0.15)\n        state = {") + _TRAIN.format(
+        epochs=epochs
+    )
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The directory of temporary files of the tasks, whose processes it tells from others."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+class Ranks:
+    """The processes below a task: the launcher, and the ranks that it has started."""
+
+    def __init__(self, task, folder):
+        self._task, self._folder = task, folder
+
+    def of_task(self):
+        """Return all processes that have the task's temporary directory, those that are no longer below it too."""
+        found = [each for each in psutil.process_iter() if _variable(each, "TMPDIR") == str(self._folder)]
+        return [each for each in found if each.pid not in (self._task.pid, os.getpid())]
+
+    def find(self, name):
+        """Return a process by its name: the launcher, or one of the ranks; None if it does not run."""
+        if name == "task":
+            return psutil.Process(self._task.pid)
+        launchers = [each for each in self.of_task() if each.ppid() == self._task.pid]
+        if name == "launcher":
+            return next(iter(launchers), None)
+        ranks = [each for each in self.of_task() if launchers and each.ppid() == launchers[0].pid]
+        return next((each for each in ranks if _variable(each, "RANK") == name.removeprefix("rank ")), None)
+
+
+def _variable(process, name):
+    try:
+        return process.environ().get(name)
+    except psutil.Error:
+        return None
+
+
+def last_epoch(stack):
+    """Return the epoch of the last checkpoint, 0 without one."""
+    keys = stack.store.transport.list("checkpoints")
+    return max((int(found[1]) for key in keys if (found := re.search(r"/(\d{12})-\w+/manifest.json", key))), default=0)
+
+
+def test_a_clear_ends_the_ranks(start_file, root, temporary):
+    """SIGTERM to the task, as after a clear, ends the launcher and all ranks; the step run is killed."""
+    task = start_file(make_text(), None)
+    until(lambda: last_epoch(open_stack()) >= 1, 600)
+    ranks = Ranks(task, temporary)
+    assert all(ranks.find(name) for name in ("launcher", "rank 0", "rank 1"))
+    task.kill(signal.SIGTERM)
+    until(lambda: not ranks.of_task(), 120)
+    record = open_stack(lineage=False).records.latest_try("pipeline", "manual__1", "train")
+    assert record.state is StepState.KILLED

@@ -103,7 +103,7 @@ def start_file(start_process, tmp_path):
         path.write_text(text)
         module = f"unusual_prefix_{hashlib.sha1(str(path).encode()).hexdigest()}_pipeline"
         return start_process(
-            module=module, path=str(path), runtime=repr(runtime), connections=connections, options=options
+            module=module, path=str(path), runtime=runtime and repr(runtime), connections=connections, options=options
         )
 
     return start

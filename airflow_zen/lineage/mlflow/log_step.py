@@ -27,7 +27,7 @@ from airflow_zen.lineage.mlflow.encoding import (
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.tags import run_name
-from airflow_zen.runs.step_run import StepRun
+from airflow_zen.runs.step_run import RANK_SAMPLES, StepRun
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # What the databases of MLflow call a row that is there already.
 _DUPLICATE = "IntegrityError|UniqueViolation|Duplicate entry"
+_RANK_METRIC = re.compile(r"system/rank_\d+/\w+")
 _LOG_BATCH, OUTPUTS = "runs/log-batch", "runs/outputs"
 
 # MLflow accepts 1000 datasets, but may need longer for them than we wait for an answer.
@@ -93,7 +94,7 @@ def value_requests(
     has_parameters: whether MLflow has the parameters already.
     """
     parameters = {} if has_parameters else flatten_parameters(run.parameters)
-    metrics = [*metric_entries(_step_metrics(run), run.end_time), *_reported(run)]
+    metrics = [*metric_entries(_step_metrics(run), run.end_time), *_reported(run), *_rank_samples(run)]
     for batches in zip_longest(
         split_batches(key_values(parameters)),
         split_batches(key_values(tags)),
@@ -225,7 +226,7 @@ def _resource_metrics(used: ResourceUsage) -> dict[str, float]:
 
 def _metadata_items(run: StepRun) -> Iterator[tuple[str, Any]]:
     """Yield the metadata by name; the name of metadata about an artifact includes it, such as `table.rows_dropped`."""
-    for subject, facts in run.metadata.items():
+    for subject, facts in run.facts.items():
         kind, _, name = subject.partition(":")
         if kind == "trial":
             # What is reported is a curve, and that the trial is pruned a tag.
@@ -236,7 +237,12 @@ def _metadata_items(run: StepRun) -> Iterator[tuple[str, Any]]:
 
 
 def _metadata_metrics(facts: Iterable[tuple[str, Any]]) -> dict[str, float]:
-    return {sanitize_key(key): float(value) for key, value in facts if _is_number(value)}
+    return {_metric_key(key): float(value) for key, value in facts if _is_number(value)}
+
+
+def _metric_key(name: str) -> str:
+    """Return a name that MLflow allows; those of ranks keep their slashes, by which they are on the tab of system metrics."""
+    return name if _RANK_METRIC.fullmatch(name) else sanitize_key(name)
 
 
 def _metadata_tags(facts: Iterable[tuple[str, Any]]) -> dict[str, str]:
@@ -249,6 +255,13 @@ def _reported(run: StepRun) -> Iterator[dict[str, Any]]:
     key = sanitize_key(".".join(filter(None, [run.sweep.get("metric", ""), "reported"])))
     for step, value in run.metadata.get("trial:reports", {}).items():
         yield {**metric_entries({key: float(value)}, run.end_time)[0], "step": int(step)}
+
+
+def _rank_samples(run: StepRun) -> Iterator[dict[str, Any]]:
+    """Yield the curves of what the processes used that ran the step together."""
+    for key, samples in run.metadata.get(RANK_SAMPLES, {}).items():
+        for number, (milliseconds, value) in enumerate(samples):
+            yield {"key": _metric_key(key), "value": value, "timestamp": int(milliseconds), "step": number}
 
 
 def _is_number(value: Any) -> bool:

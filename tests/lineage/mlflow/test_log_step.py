@@ -7,6 +7,7 @@ from airflow_zen.lineage.mlflow.log_step import (
     PrefetchResult,
     dataset_requests,
     end_request,
+    metadata_tags,
     model_metadata_requests,
     send,
     value_requests,
@@ -44,6 +45,26 @@ def test_values_are_one_request_and_more_for_many(step):
     many = [*value_requests(step(parameters={f"p{n}": n for n in range(250)}), "run", {})]
     assert [len(request.body["params"]) for request in many] == [100, 100, 50]
     assert [len(request.body["metrics"]) for request in many] == [1, 0, 0]
+
+
+def test_what_ranks_use_is_a_curve(step):
+    """Each sample of a rank is a point of a system metric with its own time, and no tag or other metric."""
+    curve = [[1_700_000_000_000, 50.5], [1_700_000_001_000, 60.5]]
+    run = step(
+        metadata={
+            "ranks:samples": {"system/rank_1/memory_megabytes": curve},
+            "": {"epochs": 3, "system/rank_1/cpu_seconds": 2},
+        }
+    )
+    (request,) = value_requests(run, "run", metadata_tags(run))
+    points = [(entry["key"], entry["timestamp"], entry["value"], entry["step"]) for entry in request.body["metrics"]]
+    key = "system/rank_1/memory_megabytes"
+    assert points[-2:] == [(key, 1_700_000_000_000, 50.5, 0), (key, 1_700_000_001_000, 60.5, 1)]
+    assert [point[0] for point in points[:-2] if not point[0].startswith("zen.")] == [
+        "epochs",
+        "system/rank_1/cpu_seconds",
+    ]
+    assert not request.body["tags"]
 
 
 def test_an_unknown_model_is_a_dataset(step, ref):
