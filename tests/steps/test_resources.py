@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_zen.runs.step_run import NOT_MEASURED, StepRun
+from airflow_zen.steps import resources
 from airflow_zen.steps.resources import ResourceMeter
 
 MEGABYTE = 10**6
@@ -82,3 +83,23 @@ def test_what_was_measured_elsewhere_takes_precedence():
     meter = ResourceMeter().start()
     meter.report(there)
     assert meter.stop() is there
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "smallest"),
+    [
+        ("0::/pods/one\n", {"pods/one/memory.max": "max", "pods/memory.max": "700", "memory.max": "900"}, 700),
+        ("4:memory:/pod\n0::/\n", {"memory/pod/memory.limit_in_bytes": "500", "memory.max": "max"}, 500),
+        ("4:memory:/pod\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, 0),
+    ],
+    ids=["v2", "v1", "none"],
+)
+def test_the_smallest_limit_of_the_groups_counts(tmp_path, monkeypatch, groups, limits, smallest):
+    """The limit is the smallest of the process's control group and those around it, in both versions of control groups."""
+    for name, text in {"self/cgroup": groups, **limits}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(resources, "_PROC", tmp_path)
+    monkeypatch.setattr(resources, "_CGROUPS", tmp_path)
+    assert resources.memory_limit.__wrapped__() == smallest
