@@ -1,9 +1,11 @@
 """Promises of `dags_examples/distributed_training.py`: ranks learn the same, and kills change nothing."""
 
 import os
+import random
 import re
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,35 @@ def test_a_clear_ends_the_ranks(start_file, root, temporary):
     until(lambda: not ranks.of_task(), 120)
     record = open_stack(lineage=False).records.latest_try("pipeline", "manual__1", "train")
     assert record.state is StepState.KILLED
+
+
+@pytest.mark.timeout(3000)
+def test_kills_at_ten_moments(start_file, load_dag_file, root, temporary):
+    """Whenever a rank, the launcher or the task is killed, no process stays, and the last try ends with the right model."""
+    pipeline = load_dag_file(make_text(), "undisturbed").pipeline
+    expected = load(run_dag(pipeline(), run_id="manual__0").xcom("train", "weights"))
+    moments, stack = random.Random(21), open_stack()
+    names = ["rank 0", "rank 1"] * 2 + ["launcher", "task"] * 3
+    moments.shuffle(names)
+    epochs = [0, 0, 0, *sorted(moments.choices(range(1, EPOCHS // 2), k=7))]
+    for number, (name, epoch) in enumerate(zip(names, epochs, strict=True), 1):
+        task = start_file(make_text(), None, try_number=number)
+        ranks = Ranks(task, temporary)
+        until(lambda ranks=ranks, name=name: ranks.find(name), 600)
+        until(lambda epoch=epoch: last_epoch(stack) >= epoch, 600)
+        time.sleep(moments.uniform(0, 0.5))
+        ranks.find(name).kill()
+        until(lambda task=task: not psutil.pid_exists(task.pid), 600)
+        until(lambda ranks=ranks: not ranks.of_task(), 120)
+        assert last_epoch(stack) >= epoch
+    before = last_epoch(stack)
+    assert EPOCHS // 4 < before < EPOCHS
+    run = run_dag(pipeline(), try_number=11)
+    assert set(run.states.values()) == {"success"}, run.tasks[-1].error
+    found = load(run.xcom("train", "weights"))
+    assert {name: value.tobytes() for name, value in found.items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
+    assert len(set(load(run.xcom("train", "digests")))) == 1
+    assert stack.records.latest_try("pipeline", "manual__1", "train").metadata[""]["first_epoch"] == before
+    assert last_epoch(stack) == 0
