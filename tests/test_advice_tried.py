@@ -156,3 +156,49 @@ def test_report_of_other_values_is_stored_as_text(tmp_path) -> None:
         with pytest.raises(ZenError, match=words):
             saved(refused, folder)
         assert saved(advised, folder)["shape"] == "passed, 0 checks"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The artifact root of the default stack, and Airflow's folder for `stacks.yaml` beside it."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+def test_facts_of_an_artifact_are_texts_numbers_lists_and_dicts(root) -> None:
+    """Metadata that is not JSON is refused; what the error names is stored."""
+    with pytest.raises(ZenError, match="Use texts, numbers, lists and dicts"):
+        airflow_zen.save_artifact(1, "n", metadata={"seen": {1}})
+    facts = {"text": "a", "number": 1.5, "list": [1], "dict": {"a": 1}}
+    assert airflow_zen.save_artifact(1, "n", metadata=facts).metadata == facts
+
+
+def test_data_is_registered_from_a_folder_of_its_own(root) -> None:
+    """Data in a folder of this package, and an address without any, are refused; another folder, or a file, is registered."""
+    for folder in ("cache/mine", "deployments/mine"):
+        with pytest.raises(ZenError, match="Move the data to another folder"):
+            airflow_zen.register_artifact(f"{root}/{folder}", "mine")
+    with pytest.raises(ZenError, match="Use the address of a file, or of a folder"):
+        airflow_zen.register_artifact(f"{root}/data/mine", "mine")
+    (root / "data/mine").mkdir(parents=True)
+    (root / "data/mine/a.txt").write_text("a")
+    assert (airflow_zen.register_artifact(f"{root}/data/mine", "mine").load() / "a.txt").read_text() == "a"
+    assert airflow_zen.register_artifact(f"{root}/data/mine/a.txt", "file").load().read_text() == "a"
+
+
+def test_stack_that_the_error_says_to_define_is_found(root, tmp_path) -> None:
+    """An unknown stack is refused with the file; defined there, it has artifacts of its own."""
+    with pytest.raises(ZenError, match=f"Define it in '{tmp_path}/stacks.yaml'"):
+        airflow_zen.save_artifact(1, "n", stack="prod")
+    (tmp_path / "stacks.yaml").write_text(f"stacks: {{prod: {{artifact_root: {tmp_path}/prod}}}}")
+    assert airflow_zen.save_artifact(1, "n", stack="prod").load() == 1
+    assert not root.exists()
+
+
+def test_type_of_a_loaded_value_is_the_type_itself(root) -> None:
+    """A type as a text is refused, and the type is taken."""
+    ref = airflow_zen.save_artifact(FRAME, "frame").ref
+    with pytest.raises(ZenError, match="Pass the type itself"):
+        airflow_zen.load(ref, "pandas.DataFrame")
+    assert airflow_zen.load(ref, pd.DataFrame).equals(FRAME)
