@@ -47,6 +47,7 @@ def test_trials_are_nested_under_the_run_of_their_sweep(client):
         inside = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
         trials = client.search_runs([experiment], inside, order_by=["attributes.start_time ASC"])
         assert [trial.data.params["depth"] for trial in trials] == ["4", "8"]
+        assert ["depth=4" in trials[0].info.run_name, "depth=8" in trials[1].info.run_name] == [True, True]
         assert [trial.data.metrics["auc"] for trial in trials] == [0.4, 0.8]
         assert [trial.data.metrics["loss"] for trial in trials] == pytest.approx([0.6, 0.2])
         assert {trial.data.tags["zen.cache"] for trial in trials} == {cached}

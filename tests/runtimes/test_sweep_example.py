@@ -1,0 +1,85 @@
+"""`dags_examples/sweep.py` in Airflow's metadata database, with a real MLflow, and how MLflow shows its trials."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from mlflow import MlflowClient
+
+from airflow_zen.config.settings import open_stack
+from tests.servers.browser import browser_page
+
+_EXAMPLE = Path(__file__).parents[2] / "dags_examples/sweep.py"
+
+
+@pytest.fixture
+def client(server, root, monkeypatch):
+    """MLflow's client, where the example logs its runs."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    return MlflowClient(server.uri)
+
+
+@pytest.fixture
+def run(run_dag_test, load_dag_file, client, monkeypatch):
+    """Run the example with a number of trials; return the run and the records of its trials."""
+
+    def run(trials):
+        monkeypatch.setenv("SWEEP_TRIALS", str(trials))
+        module = load_dag_file(_EXAMPLE.read_text(), "sweep")
+        ended = run_dag_test(module.sweep_flights())
+        records = open_stack().records.read_dag_run("sweep_flights", ended.run_id)
+        return ended, [record for record in records if record.sweep]
+
+    return run
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_forty_trials_reuse_thirty(run, client):
+    """30 trials end with a model; of 40 these are hits, one fails, and MLflow's plot has an axis for each parameter and `auc`."""
+    narrow, first = run(30)
+    wide, second = run(40)
+    assert (narrow.state, wide.state) == ("success", "success")
+    assert Counter((trial.cache, str(trial.state)) for trial in first) == {("miss", "FINISHED"): 30}
+    assert Counter((trial.cache, str(trial.state)) for trial in second) == {
+        ("hit", "FINISHED"): 30,
+        ("miss", "FINISHED"): 9,
+        ("miss", "FAILED"): 1,
+    }
+    states = {ti.task_id: ti.state for ti in wide.get_task_instances() if ti.map_index < 0}
+    assert {states["best_fit"], states["register"]} == {"success"}
+    assert client.get_model_version("late_flights", "1").status == "READY"
+    show_trials(client, wide.run_id)
+
+
+def show_trials(client, run_id):
+    """Compare the trials that have ended well in MLflow's page, and look at what one of them used."""
+    experiment = client.get_experiment_by_name("airflow/sweep_flights").experiment_id
+    of_run = f"tags.`zen.run_id` = '{run_id}' and attributes.status = 'FINISHED' and tags.`zen.sweep` = 'sweep_fit'"
+    trials = client.search_runs([experiment], f"{of_run} and tags.`zen.kind` = 'step'")
+    assert len(trials) == 39
+    ids = quote(json.dumps([trial.info.run_id for trial in trials]))
+    with browser_page(1360, 640) as page:
+        base, mode = client.tracking_uri, "workflowType=machine_learning"
+        page.goto(f"{base}/#/compare-runs?runs={ids}&experiments={quote(json.dumps([experiment]))}&{mode}")
+        axes = page.locator(".parcoords .axis-title")
+        axes.nth(2).wait_for(state="attached")
+        assert axes.all_text_contents() == ["depth", "learning_rate", "auc"]
+        screenshot(page, "mlflow-sweep")
+        computed = next(trial for trial in trials if trial.data.tags["zen.cache"] == "miss")
+        page.goto(f"{base}/#/experiments/{experiment}/runs/{computed.info.run_id}/system-metrics?{mode}")
+        for name in ("cpu_seconds", "peak_memory_megabytes", "read_megabytes", "written_megabytes"):
+            page.get_by_text(name, exact=True).first.wait_for()
+
+
+def screenshot(page, name):
+    """Keep a picture of the page where pictures are asked for."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.wait_for_timeout(3000)
+        page.screenshot(path=Path(folder, f"{name}.png"))
