@@ -1,16 +1,24 @@
 """What people see and do on our pages: Chromium on Airflow's own pages, served by its API server."""
 
 import hashlib
+import importlib.util
+import json
+import os
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 import uvicorn
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.sdk import dag
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.runs.records import StepRunRecords
@@ -20,6 +28,9 @@ from tests.servers.browser import browser_window
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(900)]
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+# The rules of axe-core for WCAG 2.2, levels A and AA.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 HOSTILE = "<img src=x onerror=document.title=1>"
 
 
@@ -78,6 +89,39 @@ def run(pipeline, run_dag_test):
         return SimpleNamespace(dag_id=run.dag_id, run_id=run.run_id, path=path)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    """The program axe-core in the version of ui/package-lock.json."""
+    if shutil.which("npm") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no npm on the PATH: install Node.js")
+    lock = json.loads((REPOSITORY / "ui/package-lock.json").read_text(encoding="utf-8"))
+    version, folder = lock["packages"]["node_modules/axe-core"]["version"], tmp_path_factory.mktemp("axe")
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--loglevel=error", "--prefer-offline"]
+    subprocess.run(["npm", "install", *options, f"axe-core@{version}"], cwd=folder, check=True)
+    return (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+
+
+def go_to(page, path):
+    """Open an address as a click on a link does, without loading Airflow's page again."""
+    page.evaluate(
+        "path => { history.pushState({}, '', path); dispatchEvent(new PopStateEvent('popstate')); }", f"/{path}"
+    )
+
+
+def violations(page, axe, scheme):
+    """Return what axe-core finds wrong on our part of the page, in one colour scheme."""
+    page.emulate_media(color_scheme=scheme)
+    page.locator(f"html.{scheme}").wait_for(state="attached")
+    # Colours change in 0.15 s, and are measured at rest.
+    page.wait_for_function("document.querySelector('.zen-page').getAnimations({subtree: true}).length === 0")
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(axe)
+    found = page.evaluate(
+        "rules => axe.run('.zen-page', {runOnly: rules, iframes: false}).then(done => done.violations)", RULES
+    )
+    return [(each["id"], node["html"][:200], node["failureSummary"]) for each in found for node in each["nodes"]]
 
 
 def test_a_run_from_its_graph_to_a_step(run, visit):
@@ -191,3 +235,108 @@ def test_a_run_out_of_sight_is_not_found(run, visit, site):
     assert hidden == missing
     assert hidden[0] == 404
     assert visit("", reads=dag_id).evaluate(fetch, asked[0])[0] == 200
+
+
+def test_no_page_violates_wcag(run, visit, axe):
+    """Each view of a failed run meets the rules of WCAG 2.2 AA that a program can test, in both colour schemes."""
+    shown = run(rates=(0.1, 0.2, 0.3, 0.4, -1.0))
+    name = f"{shown.dag_id}/load.train"
+    views = {
+        f"{shown.path}/plugin/zen-run?node=step:load:-1": ".zen-card.chosen",
+        f"{shown.path}/plugin/zen-run?view=steps": "table",
+        f"{shown.path}/tasks/load/plugin/zen-step": "table",
+        f"{shown.path}/tasks/trial/mapped/4/plugin/zen-step": "[role=alert]",
+        f"dags/{shown.dag_id}/tasks/trial/plugin/zen-task?run_id={quote(shown.run_id)}": "table",
+        f"dags/{shown.dag_id}/plugin/zen-dag": "table",
+        "plugin/zen-artifacts": "table",
+        f"plugin/zen-artifacts?name={name}": "dl",
+        "plugin/zen-artifacts?view=storage": "table",
+    }
+    page = visit(next(iter(views)))
+    for path, part in views.items():
+        go_to(page, path)
+        if path.endswith("/load/plugin/zen-step"):
+            page.locator("summary").filter(has_text="train").first.click()
+        page.locator(f".zen-page {part}").first.wait_for()
+        for scheme in ("light", "dark"):
+            assert violations(page, axe, scheme) == [], (path, scheme)
+
+
+def test_the_graph_by_keyboard(run, visit):
+    """Arrow keys lead along the edges of the graph and Enter follows a node; Escape shows everything, from the details too."""
+    page = visit(f"{run(rates=(0.1,)).path}/plugin/zen-run")
+    page.locator(".zen-card").filter(has_text="load.train").wait_for()
+    focused = page.locator(".react-flow__node:focus")
+    page.get_by_role("group", name=re.compile("^step load,")).focus()
+    page.keyboard.press("ArrowRight")
+    focused.filter(has_text="load.").wait_for()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("ArrowLeft")
+    focused.filter(has_text=re.compile("^load(?!\\.)")).wait_for()
+    page.keyboard.press("Enter")
+    details = page.get_by_role("complementary", name="About load")
+    details.get_by_role("link", name="Open inputs and outputs").focus()
+    page.keyboard.press("Escape")
+    details.wait_for(state="detached")
+    focused.filter(has_text="load").wait_for()
+
+
+def test_pages_under_a_base_path(run, visit, api_server, monkeypatch):
+    """Under a path of `[api] base_url` a page reads its data, shows previews, and its links stay under that path."""
+    shown = run(rates=(0.1,))
+    # What Airflow makes of `base_url`.
+    monkeypatch.setattr(api_server, "root_path", "/airflow")
+    page = visit(f"airflow/{shown.path}/plugin/zen-run?view=steps")
+    page.get_by_role("row").get_by_role("link", name="load", exact=True).click()
+    page.locator("summary").filter(has_text="train").first.click()
+    frame = page.frame_locator("iframe").first
+    frame.get_by_text("20 rows × 2 columns").wait_for()
+    assert page.evaluate("location.pathname").startswith("/airflow/dags/")
+    page.get_by_role("link", name="In the graph").click()
+    page.locator(".zen-card.chosen").wait_for()
+    assert page.evaluate("location.pathname").startswith("/airflow/dags/")
+
+
+def test_the_flight_example_computed_and_cached(run_dag_test, root, visit):
+    """The steps of the flight example are computed, then reused; histograms show, files are downloaded, tabs lead on."""
+    flights = load_example()
+
+    @dag(dag_id="flights_shown", schedule=None)
+    def pipeline():
+        parts = flights.split(flights.ingest(), test_from="2013-01-15")
+        flights.train(flights.features(parts.train), max_iter=5)
+
+    computed, cached = run_dag_test(pipeline()), run_dag_test(pipeline())
+    run_path = f"dags/flights_shown/runs/{quote(cached.run_id, safe='')}"
+    page = visit(f"{run_path}/plugin/zen-run", dark=True)
+    page.get_by_text("4 reused").wait_for()
+    page.locator(".zen-card").filter(has_text="cached").nth(3).wait_for()
+    page.get_by_role("tab", name="Steps").click()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="features", exact=True))
+    assert f"features in {computed.run_id}" in row.inner_text()
+    row.get_by_role("link", name="features", exact=True).first.click()
+
+    page.frame_locator("iframe").first.locator("svg").first.wait_for()
+    page.get_by_role("cell", name="plane_age").first.wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").first.click()
+    assert Path(download.value.path()).read_bytes()[:4] == b"PAR1"
+    page.get_by_role("region", name="Read by").get_by_role("link", name="train", exact=True).click()
+    page.get_by_role("region", name="Parameters").get_by_text("max_iter").wait_for()
+    page.get_by_role("region", name="Made from").get_by_role("link", name="features").wait_for()
+
+    page.get_by_role("link", name="Details", exact=True).click()
+    page.get_by_role("link", name="Artifacts", exact=True).first.click()
+    page.get_by_role("heading", name="Outputs").wait_for()
+    page.get_by_role("link", name="flights_shown").first.click()
+    page.get_by_role("link", name="Artifact history").click()
+    page.get_by_role("heading", name="split.train").wait_for()
+
+
+def load_example():
+    """Import the flight example."""
+    spec = importlib.util.spec_from_file_location("flight_delay_shown", REPOSITORY / "dags_examples/flight_delay.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -6,7 +6,7 @@ import { Link } from "react-router-dom";
 import type { CataloguePage, CatalogueRow } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
-import { formatBytes, formatNumber, formatTime } from "../shared/format";
+import { className, formatBytes, formatNumber, formatTime } from "../shared/format";
 import { cataloguePage, RunLink } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
@@ -24,12 +24,16 @@ const COLUMNS: readonly Column<CatalogueRow>[] = [
       </>
     ),
   },
-  { name: "Type", value: ({ type }) => type, cell: ({ type }) => type },
+  { name: "Type", value: ({ type }) => type, cell: ({ type }) => <span title={type}>{className(type)}</span> },
   { name: "Shape", cell: ({ shape }) => shape },
   { name: "Size", numeric: true, value: ({ size }) => size, cell: ({ size }) => formatBytes(size) },
   { name: "Newest version", value: ({ created }) => created, cell: ({ created }) => formatTime(created) },
   { name: "Tags", cell: ({ tags }) => <Tags tags={tags} /> },
-  { name: "Made by", cell: ({ producer }) => (producer === null ? "" : <RunLink run={producer} />) },
+  {
+    name: "Made by",
+    // The name of an artifact begins with the DAG that made it.
+    cell: ({ name, producer }) => (producer === null ? "" : <RunLink dagId={name.replace(/\/.*/, "")} run={producer} />),
+  },
 ];
 
 export const ArtifactsView = () => {

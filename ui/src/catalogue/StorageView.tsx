@@ -6,7 +6,7 @@ import { route, useApi } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
 import { formatBytes, formatNumber } from "../shared/format";
 import { cataloguePage, dagPage } from "../shared/links";
-import { Show } from "../shared/states";
+import { Empty, Show } from "../shared/states";
 
 const COLUMNS: readonly Column<StorageRow>[] = [
   { name: "Name", value: ({ name }) => name, cell: ({ name }) => <Link to={cataloguePage(name)}>{name}</Link> },
@@ -21,14 +21,21 @@ export const StorageView = () => {
   const answer = useApi<StoragePage>(route(["catalogue", "storage"]));
   return (
     <Show answer={answer} what="the storage report">
-      {({ artifacts, size, root, rows }) => (
-        <Stack gap={3}>
-          <Text>
-            <strong>{formatBytes(size)}</strong> in {formatNumber(artifacts)} contents under <code>{root}</code>
-          </Text>
-          <DataTable columns={COLUMNS} label="Storage by name" rowKey={({ name }) => name} rows={rows} />
-        </Stack>
-      )}
+      {({ artifacts, size, root, rows }) =>
+        rows.length === 0 ? (
+          <Empty title="No artifact is stored">
+            Artifacts of ML steps appear here after the first run. They are stored under <code>{root}</code>.
+          </Empty>
+        ) : (
+          <Stack gap={3}>
+            <Text>
+              <strong>{formatBytes(size)}</strong> in {formatNumber(artifacts)} {artifacts === 1 ? "content" : "contents"} under{" "}
+              <code>{root}</code>
+            </Text>
+            <DataTable columns={COLUMNS} label="Storage by name" rowKey={({ name }) => name} rows={rows} />
+          </Stack>
+        )
+      }
     </Show>
   );
 };

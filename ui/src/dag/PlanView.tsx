@@ -6,6 +6,7 @@ import type { PlannedRow, PlanPage } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
 import { formatBytes, formatSeconds } from "../shared/format";
+import { OriginLink } from "../shared/links";
 import { Show } from "../shared/states";
 
 const WORDS: Record<string, readonly [word: string, palette: string]> = {
@@ -19,16 +20,17 @@ const Planned = ({ plan }: { readonly plan: string }) => {
   return <Badge colorPalette={palette}>{word}</Badge>;
 };
 
-const COLUMNS: readonly Column<PlannedRow>[] = [
+/** Return the columns; the reason of a hit is the step run whose result would be reused. */
+const columns = (dagId: string): readonly Column<PlannedRow>[] => [
   { name: "Step", value: ({ task_id }) => task_id, cell: ({ task_id }) => task_id },
   { name: "Would be", value: ({ plan }) => plan, cell: ({ plan }) => <Planned plan={plan} /> },
   {
     name: "Why",
-    cell: ({ why, warning }) => (
-      <>
-        {why}
+    cell: ({ plan, why, warning }) => (
+      <div className="zen-prose">
+        {plan === "hit" ? <>made by <OriginLink dagId={dagId} origin={why} /></> : why}
         {warning === "" ? null : <Text color="warning.fg">{warning}</Text>}
-      </>
+      </div>
     ),
   },
   { name: "Time before", numeric: true, value: ({ seconds }) => seconds, cell: ({ seconds }) => (seconds === null ? "" : formatSeconds(seconds)) },
@@ -43,7 +45,7 @@ const Plan = ({ dagId }: { readonly dagId: string }) => {
         error === "" ? (
           <Stack gap={2}>
             <Text fontWeight="semibold">{summary}</Text>
-            <DataTable columns={COLUMNS} label="Plan of the next run" rowKey={({ task_id }) => task_id} rows={steps} />
+            <DataTable columns={columns(dagId)} label="Plan of the next run" rowKey={({ task_id }) => task_id} rows={steps} />
           </Stack>
         ) : (
           <Box bg="warning.subtle" borderRadius="md" color="warning.fg" p={4} role="alert">

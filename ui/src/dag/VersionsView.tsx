@@ -46,7 +46,7 @@ const SeriesView = ({ series, dagId }: { readonly series: VersionSeries; readonl
   return (
     <Section
       aside={
-        <HStack gap={2}>
+        points.length < 2 ? null : (
           <label>
             Chart of{" "}
             <select className="zen-select" onChange={({ target }) => setChosen(target.value)} value={chosen}>
@@ -55,7 +55,7 @@ const SeriesView = ({ series, dagId }: { readonly series: VersionSeries; readonl
               ))}
             </select>
           </label>
-        </HStack>
+        )
       }
       title={name.replace(`${dagId}/`, "")}
     >
@@ -63,11 +63,8 @@ const SeriesView = ({ series, dagId }: { readonly series: VersionSeries; readonl
         <Chart
           isTime
           label={`${chosen} of ${name} over time, ${formatNumber(points.length)} versions`}
-          series={{
-            name: chosen,
-            values: points.map((point) => measure(point, chosen)),
-            ...(chosen === "bytes" ? { format: formatBytes } : {}),
-          }}
+          {...(chosen === "bytes" ? { format: formatBytes } : {})}
+          series={[{ name: chosen, color: "fg-info", values: points.map((point) => measure(point, chosen)) }]}
           x={points.map(({ created }) => created)}
           xName="version"
         />
@@ -107,7 +104,7 @@ export const VersionsView = ({ dagId }: { readonly dagId: string }) => {
                 type="search"
                 value={search}
               />
-              <Text color="fg.muted">{formatNumber(series.length)} names</Text>
+              <Text color="fg.muted">{formatNumber(series.length)} {series.length === 1 ? "name" : "names"}</Text>
             </HStack>
             {series
               .filter(({ name }) => name.toLowerCase().includes(search.trim().toLowerCase()))

@@ -3,7 +3,7 @@ import { Box, Button, Heading, Stack, Text } from "@chakra-ui/react";
 import { Link } from "react-router-dom";
 
 import type { GraphEdge, GraphNode } from "../shared/answers";
-import { External, mappedPage, taskPage } from "../shared/links";
+import { External, mappedPage, OriginLink, taskPage } from "../shared/links";
 import { States } from "../shared/State";
 
 interface Props {
@@ -33,14 +33,18 @@ const Neighbors = ({
         {title}
       </Heading>
       <ul>
-        {ends.map(([id, label]) => (
-          <li key={`${id}:${label}`}>
-            <button className="zen-link" onClick={() => onChoose(id)} type="button">
-              {nodes.find((node) => node.id === id)?.label ?? id}
-            </button>{" "}
-            <span className="zen-muted">{label === "" ? "" : `as ${label}`}</span>
-          </li>
-        ))}
+        {ends.map(([id, label]) => {
+          const end = nodes.find((node) => node.id === id);
+          // Of several as one node, the label is that of the first.
+          return (
+            <li key={`${id}:${label}`}>
+              <button className="zen-link" onClick={() => onChoose(id)} type="button">
+                {end?.label ?? id}
+              </button>{" "}
+              <span className="zen-muted">{label === "" || (end?.count ?? 1) > 1 ? "" : `as ${label}`}</span>
+            </li>
+          );
+        })}
       </ul>
     </Box>
   );
@@ -55,6 +59,8 @@ const PageLink = ({ node, dagId, runId }: Pick<Props, "node" | "dagId" | "runId"
     <Link to={taskPage(dag, run, node.task_id, node.map_index)}>Open inputs and outputs</Link>
   );
 };
+
+const SHOWN_ABOVE = new Set(["state", "task"]);
 
 export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }: Props) => {
   const isStep = node.kind === "step";
@@ -78,10 +84,18 @@ export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }
         <Neighbors ends={before} nodes={nodes} onChoose={onChoose} title={isStep ? "Reads" : "Made by"} />
         <Neighbors ends={after} nodes={nodes} onChoose={onChoose} title={isStep ? "Makes" : "Read by"} />
         <dl className="zen-facts">
-          {Object.entries(node.facts).map(([name, text]) => (
+          {Object.entries(node.facts).filter(([name]) => !SHOWN_ABOVE.has(name)).map(([name, text]) => (
             <div key={name} style={{ display: "contents" }}>
               <dt>{name}</dt>
-              <dd>{name === "log" ? <External url={text}>log of the step</External> : text}</dd>
+              <dd>
+                {name === "log" ? (
+                  <External url={text}>log of the step</External>
+                ) : name === "made by" ? (
+                  <OriginLink dagId={dagId} origin={text} />
+                ) : (
+                  text
+                )}
+              </dd>
             </div>
           ))}
         </dl>

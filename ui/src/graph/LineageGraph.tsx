@@ -22,6 +22,7 @@ import { useQuery } from "../shared/useQuery";
 import { relatives } from "./follow";
 import { ArtifactCard, type CardNode, sizeOf, StepCard } from "./cards";
 import { Details } from "./Details";
+import { nextNode } from "./keys";
 import { usePositions } from "./usePositions";
 
 interface Props {
@@ -33,10 +34,15 @@ interface Props {
   readonly runId: string;
 }
 
+// React Flow's own text speaks of moving nodes, which stay where they are here.
+const KEYS = {
+  "node.a11yDescription.default":
+    "Press Enter to follow this node, an arrow key to go to the next one, and Escape to show everything again.",
+};
 const NODE_TYPES = { step: StepCard, artifact: ArtifactCard, model: ArtifactCard };
 // A graph that would be smaller than this when it is shown as a whole begins at its left end, where it can be read.
-const READABLE = 0.5;
-const START_ZOOM = 0.8;
+const READABLE = 0.6;
+const START_ZOOM = 0.85;
 
 const matches = (node: GraphNode, wanted: string) =>
   [node.label, node.name, node.digest, ...Object.values(node.facts)].some((text) => text.toLowerCase().includes(wanted));
@@ -86,13 +92,23 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
   const center = (id: string) => {
     const at = positions?.[id];
     const node = nodes.find((each) => each.id === id);
-    if (at === undefined || node === undefined) return;
+    if (at === undefined || node === undefined) return Promise.resolve(false);
     const { width, height } = sizeOf(node);
-    void flow.setCenter(at.x + width / 2, at.y + height / 2, { zoom: Math.max(flow.getZoom(), 0.8), duration: 250 });
+    return flow.setCenter(at.x + width / 2, at.y + height / 2, { zoom: Math.max(flow.getZoom(), 0.8), duration: 250 });
+  };
+  /** A node out of sight is drawn, and so can have the focus, only after the graph has moved. */
+  const focus = async (id: string) => {
+    await center(id);
+    canvas.current?.querySelector<HTMLElement>(`.react-flow__node[data-id="${CSS.escape(id)}"]`)?.focus({ preventScroll: true });
   };
   const goTo = (id: string) => {
     choose(id);
-    center(id);
+    void center(id);
+  };
+  const showAll = () => {
+    choose("");
+    // What had the focus may be gone.
+    if (chosen !== undefined) void focus(chosen.id);
   };
   const nextHit = () => {
     const node = hits[hit % hits.length];
@@ -135,7 +151,7 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
   const isLaidOut = positions !== undefined;
   useEffect(() => {
     if (!isLaidOut) return;
-    if (chosenId !== "" && chosen !== undefined) center(chosenId);
+    if (chosenId !== "" && chosen !== undefined) void center(chosenId);
     else showStart();
     // Once, when the first layout is there: later ones leave the reader where they are.
   }, [isLaidOut]);
@@ -168,24 +184,29 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
           </Button>
         ) : null}
         {chosen === undefined ? null : (
-          <Button onClick={() => choose("")} size="xs" variant="outline">
+          <Button onClick={showAll} size="xs" variant="outline">
             Show all
           </Button>
         )}
       </HStack>
-      <Box className="zen-graph-body">
+      <Box className="zen-graph-body" onKeyDown={({ key }) => key === "Escape" && showAll()}>
         <div
           className="zen-graph-canvas"
-          onKeyDown={({ key, target }) => {
+          onKeyDown={(event) => {
+            const { key, target } = event;
             const id = (target as Element).closest(".react-flow__node")?.getAttribute("data-id");
-            if ((key === "Enter" || key === " ") && typeof id === "string") choose(id);
-            if (key === "Escape") choose("");
+            if (typeof id !== "string") return;
+            if (key === "Enter" || key === " ") choose(id);
+            const next = nextNode(id, key, edges, positions ?? {});
+            if (key === " " || key.startsWith("Arrow")) event.preventDefault();
+            if (next !== undefined) void focus(next);
           }}
           ref={canvas}
         >
           {error === undefined ? null : <Text p={4} role="alert">{error}</Text>}
           {isLaidOut || error !== undefined ? null : <Text color="fg.muted" p={4} role="status">Drawing…</Text>}
           <ReactFlow
+            ariaLabelConfig={KEYS}
             colorMode={colorMode}
             edges={lines}
             edgesFocusable={false}
@@ -201,8 +222,8 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
             proOptions={{ hideAttribution: true }}
           >
             <Background gap={20} variant={BackgroundVariant.Dots} />
-            <Controls onFitView={showStart} showInteractive={false} />
-            {nodes.length > 12 ? <MiniMap ariaLabel="Overview of the graph" nodeColor={cardColor} pannable zoomable /> : null}
+            <Controls fitViewOptions={{ padding: 0.08, maxZoom: 1.1 }} showInteractive={false} />
+            {nodes.length > 8 ? <MiniMap ariaLabel="Overview of the graph" nodeColor={cardColor} pannable zoomable /> : null}
           </ReactFlow>
         </div>
         {chosen === undefined ? null : (

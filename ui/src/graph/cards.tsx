@@ -2,6 +2,7 @@
 import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
 
 import type { GraphNode } from "../shared/answers";
+import { formatNumber } from "../shared/format";
 import { statePalette, stateWord } from "../shared/State";
 
 export type CardNode = Node<{ readonly node: GraphNode; readonly dimmed: boolean; readonly found: boolean }>;
@@ -23,12 +24,12 @@ const Ends = () => (
 );
 
 export const StepCard = (props: NodeProps<CardNode>) => {
-  const { node } = props.data;
+  const { node, dimmed } = props.data;
   const palette = statePalette(node.state);
   return (
     <div
       className={classes(props, "zen-step")}
-      style={{ borderInlineStartColor: `var(--chakra-colors-${palette}-solid)` }}
+      style={dimmed ? {} : { borderInlineStartColor: `var(--chakra-colors-${palette}-solid)` }}
       title={node.label}
     >
       <Ends />
@@ -36,7 +37,7 @@ export const StepCard = (props: NodeProps<CardNode>) => {
       <div className="zen-card-detail">
         <span
           className="zen-state"
-          style={{ background: `var(--chakra-colors-${palette}-subtle)`, color: `var(--chakra-colors-${palette}-fg)` }}
+          style={dimmed ? {} : { background: `var(--chakra-colors-${palette}-subtle)`, color: `var(--chakra-colors-${palette}-fg)` }}
         >
           {stateWord(node.state)}
         </span>
@@ -46,12 +47,18 @@ export const StepCard = (props: NodeProps<CardNode>) => {
   );
 };
 
-/** The server's detail begins with the state, which has a mark of its own here. */
-const detailWithoutState = ({ detail, count }: GraphNode) =>
-  count > 1 ? detail : detail.replace(/^[^·]*(·\s*|$)/, "");
+/** Return how many instances are in each state; of one, the server's detail without the state, which has a mark of its own. */
+const detailWithoutState = ({ detail, states }: GraphNode) => {
+  const counted = Object.entries(states);
+  if (counted.length === 0) return detail.replace(/^[^·]*(·\s*|$)/, "");
+  if (counted.length === 1) return "";
+  return counted.map(([state, count]) => `${formatNumber(count)} ${stateWord(state)}`).join(" · ");
+};
 
 export const ArtifactCard = (props: NodeProps<CardNode>) => {
   const { node } = props.data;
+  // Of another DAG's artifact, both its DAG and its name have to be readable.
+  const [name = node.label, ...dag] = node.label.split("/").reverse();
   return (
     <div className={classes(props, node.kind === "model" ? "zen-artifact zen-model" : "zen-artifact")} title={node.label}>
       <Ends />
@@ -59,10 +66,10 @@ export const ArtifactCard = (props: NodeProps<CardNode>) => {
         <span aria-hidden className="zen-kind">
           {node.kind === "model" ? "◆" : "▤"}
         </span>
-        {node.label}
+        {name}
       </div>
       <div className="zen-card-detail">
-        <span className="zen-rest">{node.detail}</span>
+        <span className="zen-rest">{[...dag, node.detail].join(" · ")}</span>
       </div>
     </div>
   );

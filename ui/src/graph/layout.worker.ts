@@ -4,7 +4,7 @@ import type { LayoutRequest, Positions } from "./layout";
 
 const layOut = ({ nodes, edges }: LayoutRequest): Positions => {
   const graph = new graphlib.Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 44, edgesep: 10 });
+  graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 36, edgesep: 10 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const { id, width, height } of nodes) graph.setNode(id, { width, height });
   for (const [source, target] of edges) graph.setEdge(source, target);

@@ -9,8 +9,8 @@ let last: { readonly shape: string; readonly positions: Positions } | undefined;
 
 /** Return where the nodes are drawn; the graph is laid out again only when its nodes or edges are others. */
 export const usePositions = (nodes: readonly GraphNode[], edges: readonly GraphEdge[]) => {
-  const [, setDone] = useState(0);
-  const [error, setError] = useState<string>();
+  const [problem, setProblem] = useState<{ readonly shape: string; readonly text: string }>();
+  const [, setDone] = useState<Positions>();
   const shape = JSON.stringify([nodes.map(({ id }) => id), edges.map(({ source, target }) => [source, target])]);
   const latest = useRef<Positions>(undefined);
   if (last?.shape === shape) latest.current = last.positions;
@@ -24,13 +24,13 @@ export const usePositions = (nodes: readonly GraphNode[], edges: readonly GraphE
     layOut(request, abort.signal).then(
       (positions) => {
         last = { shape, positions };
-        setDone((count) => count + 1);
+        setDone(positions);
       },
-      (problem: Error) => {
-        if (!abort.signal.aborted) setError(`The graph could not be laid out: ${problem.message}`);
+      ({ message }: Error) => {
+        if (!abort.signal.aborted) setProblem({ shape, text: `The graph could not be laid out: ${message}` });
       },
     );
     return () => abort.abort();
   }, [shape]);
-  return { positions: latest.current, error };
+  return { positions: latest.current, error: problem?.shape === shape ? problem.text : undefined };
 };

@@ -3,13 +3,13 @@ import { Button, HStack, Stack, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
 import { Link, useNavigate } from "react-router-dom";
 
-import type { MappedPage as Mapped, MappedRow } from "../shared/answers";
+import type { DagRunList, MappedPage as Mapped, MappedRow } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
 import { Chart } from "../shared/Chart";
 import { formatNumber, formatSeconds } from "../shared/format";
 import { runPage, taskPage } from "../shared/links";
 import { Empty, Show } from "../shared/states";
-import { State, States } from "../shared/State";
+import { State, States, stateWord } from "../shared/State";
 import { useQuery } from "../shared/useQuery";
 import { Value } from "../shared/Value";
 
@@ -28,14 +28,20 @@ interface Column {
   readonly cell: (row: MappedRow) => ReactNode;
 }
 
-const columnsOf = ({ dag_id, run_id, task_id, parameter_names, metric_names }: Mapped): readonly Column[] => [
+// What the operating system measured comes last: the table is read for the step's own metrics.
+const isSystemMetric = (name: string) => name.startsWith("system/");
+
+const metricColumns = (names: readonly string[]): readonly Column[] =>
+  names.map((name) => ({ key: `metric:${name}`, name, numeric: true, cell: ({ metrics }) => <Value value={metrics[name]} /> }));
+
+const columnsOf = ({ dag_id, run_id, task_id, parameter_names, metric_names, rows }: Mapped): readonly Column[] => [
   {
     key: "map_index",
     name: "Index",
     numeric: true,
     cell: ({ map_index }) => <Link to={taskPage(dag_id, run_id, task_id, map_index)}>{formatNumber(map_index)}</Link>,
   },
-  { key: "label", name: "Label", numeric: false, cell: ({ label }) => label },
+  ...(rows.some(({ label }) => label !== "") ? [{ key: "label", name: "Label", numeric: false, cell: ({ label }: MappedRow) => label }] : []),
   { key: "state", name: "State", numeric: false, cell: ({ state }) => <State state={state} /> },
   { key: "seconds", name: "Time", numeric: true, cell: ({ seconds }) => (seconds === null ? "" : formatSeconds(seconds)) },
   ...parameter_names.map((name) => ({
@@ -44,13 +50,9 @@ const columnsOf = ({ dag_id, run_id, task_id, parameter_names, metric_names }: M
     numeric: true,
     cell: ({ parameters }: MappedRow) => <Value value={parameters[name]} />,
   })),
-  ...metric_names.map((name) => ({
-    key: `metric:${name}`,
-    name,
-    numeric: true,
-    cell: ({ metrics }: MappedRow) => <Value value={metrics[name]} />,
-  })),
-  { key: "", name: "Why", numeric: false, cell: ({ why, error }) => (error === "" ? why : <Text color="error.fg">{error}</Text>) },
+  ...metricColumns(metric_names.filter((name) => !isSystemMetric(name))),
+  { key: "", name: "Why", numeric: false, cell: ({ why, error }) => <div className="zen-prose">{error === "" ? why : <Text color="error.fg">{error}</Text>}</div> },
+  ...metricColumns(metric_names.filter(isSystemMetric)),
 ];
 
 const Head = ({ column, sort, onSort }: { readonly column: Column; readonly sort: Sort; readonly onSort: (sort: Sort) => void }) => {
@@ -84,6 +86,23 @@ const Pager = ({ offset, total, onMove }: { readonly offset: number; readonly to
     </HStack>
   );
 
+const GROUPS: readonly (readonly [state: string, color: string])[] = [
+  ["FINISHED", "success-solid"],
+  ["CACHED", "fg-info"],
+  ["FAILED", "failed-solid"],
+];
+
+/** Return one series for each of the usual states, and one for all the others together. */
+const seriesOf = (points: Mapped["points"], values: readonly (number | null)[]) => {
+  const usual = new Set(GROUPS.map(([state]) => state));
+  const groups = [...GROUPS, ["", "fg-muted"] as const].map(([state, color]) => ({
+    name: state === "" ? "other states" : stateWord(state),
+    color,
+    values: points.map((point, at) => ((state === "" ? !usual.has(point.state) : point.state === state) ? (values[at] ?? null) : null)),
+  }));
+  return groups.filter((group) => group.values.some((value) => value !== null));
+};
+
 const valueName = (key: string) => key.replace(/^(parameter|metric):/, "");
 
 const InstancesChart = ({ mapped, value, onValue }: { readonly mapped: Mapped; readonly value: string; readonly onValue: (value: string) => void }) => {
@@ -111,7 +130,8 @@ const InstancesChart = ({ mapped, value, onValue }: { readonly mapped: Mapped; r
           const point = points[index];
           if (point !== undefined) void navigate(taskPage(dag_id, run_id, task_id, point.map_index));
         }}
-        series={{ name, values, ...(value === "" ? { format: formatSeconds } : {}) }}
+        {...(value === "" ? { format: formatSeconds } : {})}
+        series={seriesOf(points, values)}
         x={points.map(({ map_index }) => map_index)}
         xName="index"
       />
@@ -119,26 +139,20 @@ const InstancesChart = ({ mapped, value, onValue }: { readonly mapped: Mapped; r
   );
 };
 
-export const MappedPage = ({ dagId, taskId }: { readonly dagId: string; readonly taskId: string }) => {
-  const [query] = useQuery();
-  const runId = query("run_id");
+const Instances = ({ dagId, taskId, runId }: { readonly dagId: string; readonly taskId: string; readonly runId: string }) => {
   const [sort, setSort] = useState<Sort>({ by: "map_index", descending: false });
   const [offset, setOffset] = useState(0);
   const [value, setValue] = useState("");
-  const path =
-    runId === ""
-      ? null
-      : route(["dags", dagId, "mapped"], {
-          run_id: runId,
-          task_id: taskId,
-          offset,
-          limit: PAGE,
-          sort: sort.by,
-          descending: String(sort.descending),
-          value: value === "" ? undefined : value,
-        });
+  const path = route(["dags", dagId, "mapped"], {
+    run_id: runId,
+    task_id: taskId,
+    offset,
+    limit: PAGE,
+    sort: sort.by,
+    descending: String(sort.descending),
+    value: value === "" ? undefined : value,
+  });
   const answer = useLast(useApi<Mapped>(path, ({ live }) => (live ? POLL_MILLISECONDS : undefined)));
-  if (path === null) return <Empty title="No DAG run is chosen">The Lineage tab of a DAG run leads to the instances of its mapped steps.</Empty>;
   return (
     <Show answer={answer} what="the mapped task">
       {(mapped) =>
@@ -149,9 +163,7 @@ export const MappedPage = ({ dagId, taskId }: { readonly dagId: string; readonly
             <HStack gap={3} wrap="wrap">
               <Text fontWeight="semibold">{formatNumber(mapped.total)} instances</Text>
               <States state="" states={mapped.states} />
-              <span>
-                in <Link to={runPage(dagId, runId)}>{runId}</Link>
-              </span>
+              <Link to={runPage(dagId, runId)}>Lineage of the DAG run</Link>
             </HStack>
             <InstancesChart mapped={mapped} onValue={setValue} value={value} />
             <div aria-label={`Instances of ${taskId}`} className="zen-scroll" role="region" tabIndex={0}>
@@ -188,6 +200,34 @@ export const MappedPage = ({ dagId, taskId }: { readonly dagId: string; readonly
           </Stack>
         )
       }
+    </Show>
+  );
+};
+
+/** The page of a task belongs to no DAG run: the newest is shown until the reader chooses another. */
+export const MappedPage = ({ dagId, taskId }: { readonly dagId: string; readonly taskId: string }) => {
+  const [query, setQuery] = useQuery();
+  const answer = useApi<DagRunList>(route(["dags", dagId, "runs"]));
+  return (
+    <Show answer={answer} what="the DAG runs">
+      {({ runs }) => {
+        const runId = query("run_id") || runs[0]?.run_id || "";
+        const names = [...new Set([...(runId === "" ? [] : [runId]), ...runs.map(({ run_id }) => run_id)])];
+        if (runId === "") return <Empty title="No DAG run has ML steps">The instances of a mapped step appear here after the first run.</Empty>;
+        return (
+          <Stack gap={3}>
+            <label>
+              DAG run{" "}
+              <select className="zen-select" onChange={({ target }) => setQuery({ run_id: target.value })} value={runId}>
+                {names.map((name) => (
+                  <option key={name}>{name}</option>
+                ))}
+              </select>
+            </label>
+            <Instances dagId={dagId} key={runId} runId={runId} taskId={taskId} />
+          </Stack>
+        );
+      }}
     </Show>
   );
 };

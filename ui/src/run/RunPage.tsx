@@ -35,10 +35,10 @@ const columns = (dagId: string, runId: string): readonly Column<StepRow>[] => [
   {
     name: "Why",
     cell: ({ why, error, origin }) => (
-      <>
+      <div className="zen-prose">
         {error === "" ? why : <Text color="error.fg">{error}</Text>}
         {origin === null ? null : <div>made by <RunLink dagId={dagId} run={origin} /></div>}
-      </>
+      </div>
     ),
   },
   { name: "Time", numeric: true, value: ({ seconds }) => seconds, cell: ({ seconds }) => seconds === null ? "" : formatSeconds(seconds) },

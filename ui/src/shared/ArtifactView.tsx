@@ -5,7 +5,7 @@ import type { ReactNode } from "react";
 import type { ArtifactPage, Column as TableColumn, FileFacts, PreviewFile } from "./answers";
 import { type Column, DataTable } from "./DataTable";
 import { Facts } from "./Facts";
-import { formatBytes, formatNumber } from "./format";
+import { formatBytes, formatIsoTime, formatNumber, typeName } from "./format";
 import { External } from "./links";
 import { TextPreview } from "./TextPreview";
 import { Value } from "./Value";
@@ -22,9 +22,18 @@ const Preview = ({ preview }: { readonly preview: PreviewFile }) => {
   return <TextPreview url={url} />;
 };
 
-const Previews = ({ previews }: { readonly previews: readonly PreviewFile[] }) => {
+const TEXT_FILE = /\.(json|txt|md|csv|ya?ml)$/i;
+const LARGEST_TEXT = 100_000;
+
+/** A small text is its own preview. */
+const ownText = (files: readonly FileFacts[]) => files.find(({ path, size }) => TEXT_FILE.test(path) && size <= LARGEST_TEXT);
+
+const Previews = ({ previews, files }: { readonly previews: readonly PreviewFile[]; readonly files: readonly FileFacts[] }) => {
   const [first] = previews;
-  if (first === undefined) return <Text color="fg.muted">This artifact has no stored preview.</Text>;
+  if (first === undefined) {
+    const text = files.length === 1 ? ownText(files) : undefined;
+    return text === undefined ? <Text color="fg.muted">This artifact has no stored preview.</Text> : <TextPreview url={absolute(text.url)} />;
+  }
   if (previews.length === 1) return <Preview preview={first} />;
   return (
     <Tabs.Root defaultValue={first.file} lazyMount size="sm" variant="subtle">
@@ -85,11 +94,14 @@ const part = (title: string, children: ReactNode) => (
   </Box>
 );
 
+// Of what the materializer recorded, what the page shows under a name of its own.
+const OWN_FACTS = new Set(["shape", "type", "size"]);
+
 export const ArtifactView = ({ page }: { readonly page: ArtifactPage }) => {
   const { artifact, columns, files, libraries } = page;
   return (
     <Stack gap={4}>
-      <Previews previews={page.previews} />
+      <Previews files={files} previews={page.previews} />
       {columns.length === 0
         ? null
         : part(
@@ -101,14 +113,14 @@ export const ArtifactView = ({ page }: { readonly page: ArtifactPage }) => {
           )}
       <Facts
         facts={[
-          ["Type", artifact.type],
+          ["Type", typeName(artifact.type)],
           ["Shape", artifact.shape],
           ["Size", formatBytes(artifact.size)],
-          ["Version", artifact.version],
+          ["Version", formatIsoTime(artifact.version)],
           ["Encoding", <code key="encoding">{artifact.encoding}</code>],
           ["Digest", <code key="digest">{artifact.digest}</code>],
           ["Address", <code key="address">{page.address}</code>],
-          ...Object.entries(page.facts),
+          ...Object.entries(page.facts).filter(([name]) => !OWN_FACTS.has(name)),
           ["Written with", Object.entries(libraries).map(([name, version]) => `${name} ${version}`).join(", ")],
           ["MLflow", artifact.mlflow_url === "" ? "" : <External key="mlflow" url={artifact.mlflow_url}>Open in MLflow</External>],
         ]}
@@ -122,7 +134,7 @@ export const ArtifactView = ({ page }: { readonly page: ArtifactPage }) => {
       )}
       <Button alignSelf="start" asChild size="sm" variant="outline">
         <a download href={absolute(page.download_url)}>
-          Download {files.length > 1 ? "all files" : ""} <Badge>{formatBytes(artifact.size)}</Badge>
+          {files.length > 1 ? "Download all files" : "Download"} <Badge>{formatBytes(artifact.size)}</Badge>
         </a>
       </Button>
     </Stack>

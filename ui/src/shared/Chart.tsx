@@ -8,7 +8,8 @@ import { useColorMode } from "./theme";
 export interface Series {
   readonly name: string;
   readonly values: readonly (number | null)[];
-  readonly format?: (value: number) => string;
+  /** A colour of the page, by its token. */
+  readonly color: string;
 }
 
 interface Props {
@@ -18,7 +19,8 @@ interface Props {
   readonly x: readonly number[];
   readonly isTime: boolean;
   readonly xName: string;
-  readonly series: Series;
+  readonly series: readonly Series[];
+  readonly format?: (value: number) => string;
   readonly onChoose?: (index: number) => void;
 }
 
@@ -31,8 +33,7 @@ const color = (name: string) => getComputedStyle(document.documentElement).getPr
 /** Return the horizontal axis for times, written and divided into days as the reader's language and time zone ask for. */
 const timeAxis: uPlot.Axis = { space: 120, values: (_, ticks, _axis, _space, spacing) => ticks.map((tick) => formatTick(tick, spacing)) };
 
-const options = ({ isTime, xName, series }: Props, width: number): uPlot.Options => {
-  const format = series.format ?? ((value: number) => formatNumber(value));
+const options = ({ isTime, xName, series, format = formatNumber }: Props, width: number): uPlot.Options => {
   const axis = { stroke: color("fg-muted"), grid: { stroke: color("border"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const zone = timeZone();
   return {
@@ -41,16 +42,16 @@ const options = ({ isTime, xName, series }: Props, width: number): uPlot.Options
     ...(zone === undefined ? {} : { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1000), zone) }),
     scales: { x: { time: isTime } },
     legend: { live: true },
-    axes: [isTime ? { ...axis, ...timeAxis } : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => ticks.map(format) }],
+    axes: [isTime ? { ...axis, ...timeAxis } : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
     series: [
-      { label: xName, value: (_, value) => (value === null ? "" : isTime ? formatTime(value) : formatNumber(value)) },
-      {
-        label: series.name,
-        stroke: color("fg-info"),
-        points: { show: true, size: 6, fill: color("fg-info") },
-        value: (_, value) => (value === null ? "" : format(value)),
+      { label: xName, value: (_, value) => (value === null ? "–" : isTime ? formatTime(value) : formatNumber(value)) },
+      ...series.map((each) => ({
+        label: each.name,
+        stroke: color(each.color),
+        points: { show: true, size: 7, fill: color(each.color) },
+        value: (_: uPlot, value: number | null) => (value === null || value === undefined ? "–" : format(value)),
         ...(isTime ? { width: 1.5 } : { paths: () => null }),
-      },
+      })),
     ],
   };
 };
@@ -59,11 +60,11 @@ export const Chart = (props: Props) => {
   const { label, x, series, onChoose } = props;
   const place = useRef<HTMLDivElement>(null);
   const mode = useColorMode();
-  const drawn = JSON.stringify([x, series.name, series.values, props.isTime]);
+  const drawn = JSON.stringify([x, series, props.isTime]);
   useEffect(() => {
     const element = place.current;
     if (element === null) return undefined;
-    const plot = new uPlot(options(props, element.clientWidth), [[...x], [...series.values]], element);
+    const plot = new uPlot(options(props, element.clientWidth), [[...x], ...series.map(({ values }) => [...values])], element);
     const choose = () => {
       if (typeof plot.cursor.idx === "number") onChoose?.(plot.cursor.idx);
     };

@@ -17,9 +17,10 @@ export const timeZone = (): string | undefined => {
 };
 
 export const formatNumber = (value: number, digits = 4) =>
-  new Intl.NumberFormat(language(), { maximumSignificantDigits: Math.max(digits, String(Math.trunc(value)).length) }).format(
-    value,
-  );
+  new Intl.NumberFormat(language(), {
+    maximumSignificantDigits: Math.max(digits, String(Math.trunc(value)).length),
+    signDisplay: "negative",
+  }).format(value);
 
 export const formatPercent = (share: number) =>
   new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(share);
@@ -31,6 +32,7 @@ export const formatBytes = (size: number) => {
   return new Intl.NumberFormat(language(), {
     style: "unit",
     unit: BYTES[power] ?? "byte",
+    unitDisplay: power === 0 ? "long" : "short",
     maximumSignificantDigits: 3,
   }).format(size / 1000 ** power);
 };
@@ -59,6 +61,18 @@ const inZone = (seconds: number, parts: Intl.DateTimeFormatOptions) => {
 
 /** Return a time given in seconds since the epoch. */
 export const formatTime = (seconds: number) => inZone(seconds, { dateStyle: "medium", timeStyle: "medium" });
+
+/** Return a time that is written as ISO 8601, such as a version; another text as it is. */
+export const formatIsoTime = (text: string) => {
+  const milliseconds = /^\d{4}-\d\d-\d\dT/.test(text) ? Date.parse(text) : NaN;
+  return Number.isNaN(milliseconds) ? text : formatTime(milliseconds / 1000);
+};
+
+/** Return a type's name without Python's own module. */
+export const typeName = (type: string) => type.replace(/^builtins\./, "");
+
+/** Return a type's name without its module. */
+export const className = (type: string) => type.replace(/^[\w.]*\./, "");
 
 const DAY = 86_400;
 

@@ -32,17 +32,24 @@ export const RunLink = ({
   readonly runId?: string;
   readonly children?: ReactNode;
 }) => (
-  <Link to={taskPage(run.dag_id, run.run_id, run.task_id, run.map_index)}>
-    {children ?? (
-      <>
-        {run.dag_id === dagId ? "" : `${run.dag_id} / `}
-        {run.task_id}
-        {run.map_index < 0 ? "" : `[${run.map_index}]`}
-        {run.dag_id === dagId && run.run_id === runId ? null : <span className="zen-muted"> in {run.run_id}</span>}
-      </>
-    )}
-  </Link>
+  <>
+    <Link to={taskPage(run.dag_id, run.run_id, run.task_id, run.map_index)}>
+      {children ?? `${run.dag_id === dagId ? "" : `${run.dag_id} / `}${run.task_id}${run.map_index < 0 ? "" : `[${run.map_index}]`}`}
+    </Link>
+    {children !== undefined || (run.dag_id === dagId && run.run_id === runId) ? null : <span className="zen-muted"> in {run.run_id}</span>}
+  </>
 );
+
+// A step run as records name it: DAG, DAG run, task, map index, try.
+const STEP_RUN = /^([^/]+)\/(.+)\/([^/]+)\/(-?\d+)\/(\d+)$/;
+
+/** A link to the step run that a record names, or the text where it names none. */
+export const OriginLink = ({ origin, dagId }: { readonly origin: string; readonly dagId: string }) => {
+  const [, dag, run, task, index, number] = STEP_RUN.exec(origin) ?? [];
+  if (dag === undefined || run === undefined || task === undefined) return <>{origin}</>;
+  const key = { dag_id: dag, run_id: run, task_id: task, map_index: Number(index), try_number: Number(number) };
+  return <RunLink dagId={dagId} run={key} />;
+};
 
 /** Only addresses that a browser opens as a page: what a record names may be anything. */
 const isWebAddress = (url: string) => /^https?:\/\//i.test(url);

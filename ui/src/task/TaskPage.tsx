@@ -6,7 +6,7 @@ import type { ArtifactFacts, RunKey, StepPage } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { Facts } from "../shared/Facts";
 import { formatBytes, formatNumber, formatSeconds, formatTime } from "../shared/format";
-import { External, RunLink, runPage } from "../shared/links";
+import { External, mappedPage, RunLink, runPage } from "../shared/links";
 import { Section } from "../shared/Section";
 import { State } from "../shared/State";
 import { Empty, Show } from "../shared/states";
@@ -122,14 +122,39 @@ const Runs = ({ title, runs, reader }: { readonly title: string; readonly runs: 
   runs.length === 0 ? null : (
     <Section title={title}>
       <ul>
-        {runs.map((run) => (
-          <li key={`${run.dag_id}/${run.run_id}/${run.task_id}/${run.map_index}`}>
-            <RunLink dagId={reader.dag_id} run={run} runId={reader.run_id} />
-          </li>
-        ))}
+        {[...Map.groupBy(runs, ({ dag_id, run_id, task_id }) => JSON.stringify([dag_id, run_id, task_id]))].map(([key, [run, ...others]]) =>
+          run === undefined ? null : (
+            <li key={key}>
+              {others.length === 0 ? (
+                <RunLink dagId={reader.dag_id} run={run} runId={reader.run_id} />
+              ) : (
+                <Link to={mappedPage(run.dag_id, run.run_id, run.task_id)}>
+                  {run.task_id} × {formatNumber(others.length + 1)}
+                </Link>
+              )}
+            </li>
+          ),
+        )}
       </ul>
     </Section>
   );
+
+const NOT_RUN: Record<string, string> = {
+  UPSTREAM_FAILED: "A task before it failed. The graph of the DAG run shows which.",
+  SKIPPED: "Airflow skipped it.",
+  REMOVED: "It is not in the DAG any more.",
+};
+
+const Unrecorded = ({ step: { live, state } }: { readonly step: StepPage }) => {
+  if (live) return <Empty title="This step has not ended yet">What it read and made appears here when it ends.</Empty>;
+  const reason = NOT_RUN[state];
+  if (reason !== undefined) return <Empty title="This task did not run">{reason}</Empty>;
+  return (
+    <Empty title="No record of this task">
+      It is not an ML step, or it has not run. Tasks made with <code>@ml_step</code> show here what they read and made.
+    </Empty>
+  );
+};
 
 const Step = ({ step }: { readonly step: StepPage }) => (
   <Stack gap={6}>
@@ -144,7 +169,7 @@ const Step = ({ step }: { readonly step: StepPage }) => (
           <Why step={step} />
           <Values title="Parameters" values={step.parameters} />
           <Values title="Selected" values={step.selected} />
-          <Values title="Metrics" values={step.metrics} />
+          <Values title="Metrics" values={Object.fromEntries(Object.entries(step.metrics).filter(([name]) => !name.startsWith("system/")))} />
           {Object.entries(step.metadata).map(([subject, values]) => (
             <Values key={subject} title={`Metadata ${subject.replace(":", " ")}`.trim()} values={values} />
           ))}
@@ -162,11 +187,7 @@ const Step = ({ step }: { readonly step: StepPage }) => (
         </Stack>
       </div>
     ) : (
-      <Empty title={step.live ? "This step has not ended yet" : "No record of this task"}>
-        {step.live
-          ? "What it read and made appears here when it ends."
-          : "It is not an ML step, or it has not run. Tasks made with @ml_step show here what they read and made."}
-      </Empty>
+      <Unrecorded step={step} />
     )}
   </Stack>
 );
