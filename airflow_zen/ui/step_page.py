@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from airflow_zen.ui.access import Access
     from airflow_zen.ui.stacks import OpenedStack
 
-_MAX_DIFF_LINES = 5000
+# Characters.
+_MAX_DIFF = 1_000_000
 _MAX_SHOWN_KEYS = 500
 
 
@@ -113,18 +115,16 @@ def _with_record(page: StepPage, run: StepRun, opened: OpenedStack, access: Acce
 
 
 def key_diff(run: StepRun, opened: OpenedStack, access: Access, *, with_source: bool) -> KeyDiff | None:
-    """Return how the cache key of a computed step run differs from the most similar earlier one; None for a reused one.
+    """Return how the cache key of a computed step run differs from the most similar other one; None for a reused one.
 
-    with_source: with the differences of the texts behind the fingerprints, which are code and values.
+    The other one is earlier, as far as the task's latest keys tell. with_source: with the differences of the texts behind the fingerprints, which are code and values.
     """
     if run.is_hit or run.cache is CacheState.OFF or not run.cache_key:
         return None
-    history = opened.stack.cache.history.recent_records(run.id.dag_id, run.id.task_id)
-    at = next((number for number, each in enumerate(history) if each.key == run.cache_key), None)
-    now = history[at] if at is not None else None
-    if now is None or at is None:
+    now, others = _key_and_others(run, opened)
+    if now is None:
         return None
-    before = nearest_record(now.ingredients, history[at + 1 :])
+    before = nearest_record(now.ingredients, others)
     if before is None:
         return KeyDiff(compared_with=None, compared_text="", changes=[*_first_key(now, with_source=with_source)])
     changes = [
@@ -132,12 +132,36 @@ def key_diff(run: StepRun, opened: OpenedStack, access: Access, *, with_source: 
             label=label,
             before=shorten(old, 200),
             after=shorten(new, 200),
-            diff=[shorten(line) for line in text_diff(label, before, now)[:_MAX_DIFF_LINES]] if with_source else [],
+            diff=[*_text_lines(label, before, now)] if with_source else [],
         )
         for label, old, new in changed_ingredients(now.ingredients, before.ingredients)
     ]
     compared = key_of_origin(before.origin, access)
     return KeyDiff(compared_with=compared, compared_text=before.origin if compared else "", changes=changes)
+
+
+def _text_lines(label: str, before: KeyRecord, now: KeyRecord) -> Iterator[str]:
+    """Yield the differences of the texts behind an ingredient, where the text of each that has it is known."""
+    known = all(label in each.sources or label not in each.ingredients for each in (before, now))
+    left = _MAX_DIFF
+    for line in text_diff(label, before, now) if known else ():
+        yield shorten(line, left)
+        left -= len(line)
+        if left <= 0:
+            return
+
+
+def _key_and_others(run: StepRun, opened: OpenedStack) -> tuple[KeyRecord | None, list[KeyRecord]]:
+    """Return the key of a run, and the keys to compare it with: those before it among the task's latest, else all of these."""
+    history = opened.stack.cache.history.recent_records(run.id.dag_id, run.id.task_id)
+    for number, each in enumerate(history):
+        if each.key == run.cache_key:
+            return each, history[number + 1 :]
+    entry = opened.stack.cache.get(run.cache_key)
+    if entry is None:
+        return None, []
+    texts = {f"parameter {name}": json.dumps(value, ensure_ascii=False) for name, value in run.parameters.items()}
+    return KeyRecord(entry.key, entry.origin, entry.ingredients, texts), history
 
 
 def _first_key(now: KeyRecord, *, with_source: bool) -> Iterator[KeyChange]:

@@ -41,6 +41,23 @@ def test_explains_a_miss_in_full(ran, answer):
     assert change["diff"][-2:] == ["-20", "+21"]
 
 
+def test_explains_a_miss_that_is_not_among_the_latest(ran, answer):
+    """Each of many mapped instances is compared with the most similar of the task's latest keys."""
+    dag_id = ran(rates=[number / 10 for number in range(8)])
+    diff = answer(f"api/dags/{dag_id}/step", run_id="r1", task_id="trial", map_index=0)["key_diff"]
+    assert diff["compared_with"]["task_id"] == "trial"
+    (change,) = diff["changes"]
+    assert (change["label"], change["diff"][-1]) == ("parameter rate", "+0.0")
+
+
+def test_shows_all_of_a_long_difference(ran, answer):
+    """The difference of long texts has all their lines, also those far from the beginning."""
+    dag_id = ran("r1", rates=(0.1,), column="x" * 30_000 + "a")
+    ran("r2", rates=(0.1,), column="x" * 30_000 + "b")
+    (change,) = answer(f"api/dags/{dag_id}/step", run_id="r2", task_id="load")["key_diff"]["changes"]
+    assert [(line[0], line[-2:]) for line in change["diff"][-2:]] == [("-", 'a"'), ("+", 'b"')]
+
+
 def test_keeps_code_from_those_who_may_not_read_it(ran, answer):
     """Without the right to read the DAG's code, neither the source of a step nor the texts behind its key are shown."""
     dag_id = ran("r1", rows=20)
