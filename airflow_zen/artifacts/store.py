@@ -33,7 +33,6 @@ from airflow_zen.artifacts.ref import (
     new_path,
     verify_in_place,
 )
-from airflow_zen.artifacts.verified_files import verify_once
 from airflow_zen.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
@@ -191,7 +190,7 @@ class ArtifactStore:
             run_in_parallel(lambda file: self._fetch(f"{prefix}/{file.path}", file, into, private=private), files)
             return into
         for file in files:
-            verify_once(local / checked_path(file.path), file)
+            verify_in_place(local / checked_path(file.path), file)
             if private:
                 # Files that are added in this directory do not reach the store.
                 own_copy(local / file.path, new_path(into, file.path))
