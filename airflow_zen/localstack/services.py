@@ -123,6 +123,8 @@ def _airflow_options(layout: Layout) -> dict[str, str]:
         # Seconds; a file that imports torch or tensorflow can take longer than Airflow's 30 on a busy laptop.
         "CORE__DAGBAG_IMPORT_TIMEOUT": "120",
         "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "150",
+        # Seconds; with Airflow's 5 a task fails that starts while the API server starts on a busy laptop.
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow_url}/execution/",
         # Airflow's default, the fully qualified name, can take seconds to resolve on a laptop.
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",

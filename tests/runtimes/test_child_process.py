@@ -48,7 +48,7 @@ def is_running(pid):
         return False
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=120):
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while not condition():
