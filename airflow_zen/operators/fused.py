@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import merge_assets
+from airflow_zen.operators.links import ArtifactsLink, add_links, page_link
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.operators.substeps import Substep, SubstepInstance, substep_context
 
@@ -34,11 +35,13 @@ class FusedOperator(BaseOperator):
     """
 
     ui_color = MLStepOperator.ui_color
+    operator_extra_links = (ArtifactsLink(),)
 
     def __init__(self, *, stack: str = "", **options: Any) -> None:
         super().__init__(**options)
         self.stack: str = check_option(stack, "stack")
         self.steps: dict[str, MLStepOperator] = {}
+        self.links: dict[str, str] = {}
         self.options = {"stack": stack, **options}
 
     def name_of_next(self, name: str) -> str:
@@ -98,6 +101,7 @@ class FusedOperator(BaseOperator):
         from airflow_zen.operators.execute import execute_in_stack, open_task_stack
         from airflow_zen.stack import HeldValues
 
+        add_links(self, page_link(context["ti"]))
         settings, stack = open_task_stack(self, context)
         stack = replace(stack, held=HeldValues())
         runs: list[StepRun] = []

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey
     from airflow.sdk import BaseOperator
 
+    from airflow_zen.operators.fused import FusedOperator
     from airflow_zen.operators.ml_step import MLStepOperator
 
 
@@ -63,7 +64,7 @@ def page_link(ti: Any, airflow_version: str = airflow.__version__) -> Mapping[st
     return {ArtifactsLink.name: f"{page}/plugin/zen-step"} if page and has_pages(airflow_version) else {}
 
 
-def add_links(operator: MLStepOperator, addresses: Mapping[str, str]) -> None:
+def add_links(operator: MLStepOperator | FusedOperator, addresses: Mapping[str, str]) -> None:
     """Show buttons with these addresses once the running task has ended.
 
     Airflow sends a request for each link of the operator, so those without an address are left out.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +14,14 @@ from airflow.utils.state import State
 from sqlalchemy import select
 
 # As Airflow names the operators of steps.
-_STEP, _BATCH = "@ml_step", "BatchOperator"
+_STEP, _BATCH, _GROUP = "@ml_step", "BatchOperator", "FusedOperator"
 
 
 class InstanceState(msgspec.Struct, frozen=True):
     """A task instance as Airflow has it: `state` in capitals, `PENDING` before it has one; times in seconds.
 
     is_batch: whether it runs several elements of a mapped step, so that its `map_index` is the number of the batch.
+    is_group: whether it runs the steps of a fused group, whose task ids begin with its own.
     """
 
     task_id: str
@@ -31,6 +32,7 @@ class InstanceState(msgspec.Struct, frozen=True):
     ended: float | None
     is_step: bool
     is_batch: bool = False
+    is_group: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -56,8 +58,8 @@ _FINAL_STATES = frozenset(str(state) for state in State.finished)
 _FINAL_RUN_STATES = frozenset(str(state) for state in State.finished_dr_states)
 
 
-def read_dag_run(dag_id: str, run_id: str, task_id: str = "") -> DagRunState:
-    """Read the state of a DAG run and of its task instances, or of those of one task; two queries."""
+def read_dag_run(dag_id: str, run_id: str, task_ids: Collection[str] = ()) -> DagRunState:
+    """Read the state of a DAG run and of its task instances, or of those of some tasks; two queries."""
     run = select(DagRun.state, DagRun.start_date, DagRun.end_date).filter_by(dag_id=dag_id, run_id=run_id)
     columns = (
         "task_id",
@@ -70,8 +72,8 @@ def read_dag_run(dag_id: str, run_id: str, task_id: str = "") -> DagRunState:
         "operator",
     )
     instances = select(*(getattr(TaskInstance, name) for name in columns)).filter_by(dag_id=dag_id, run_id=run_id)
-    if task_id:
-        instances = instances.filter_by(task_id=task_id)
+    if task_ids:
+        instances = instances.where(TaskInstance.task_id.in_(task_ids))
     with create_session() as session:
         found = session.execute(run).one_or_none()
         if found is None:
@@ -97,8 +99,9 @@ def _instance(row: Any) -> InstanceState:
         state=str(row.state).upper() if row.state else "PENDING",
         started=_seconds(row.start_date),
         ended=_seconds(row.end_date),
-        is_step=row.custom_operator_name == _STEP,
+        is_step=row.custom_operator_name == _STEP or row.operator == _GROUP,
         is_batch=row.operator == _BATCH,
+        is_group=row.operator == _GROUP,
     )
 
 

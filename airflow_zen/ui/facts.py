@@ -41,6 +41,11 @@ def run_key(run: StepRunId) -> RunKey:
     )
 
 
+def group_of(task_id: str) -> str:
+    """Return the fused group of which a step would be a part by its task id; empty if it can be in none."""
+    return task_id.rpartition(".")[0]
+
+
 def key_of_origin(origin: str, access: Access) -> RunKey | None:
     """Return the key of the step run that made something; None if there is none, or the user may not see its DAG."""
     try:

@@ -220,8 +220,10 @@ class StepPage(Answer):
     """A task instance: what it read and made, why it ran, and what it used.
 
     recorded: whether a record of a step run exists; without one only the state is known. tries: the numbers of the tries
-    with a record. in_batches: as in `StepRow`. resources: what it used, by name, such as `peak_memory_bytes`. consumers: task instances of this DAG
-    run that read its outputs, and of other DAG runs that the user may see where MLflow knows them.
+    with a record. in_batches: as in `StepRow`. instance: the task instance in Airflow that ran it, which for a step of a
+    fused group is that of the group; null where Airflow has none, as for an element of a batch. parts: the steps of a fused
+    group, on the page of the group. resources: what it used, by name, such as `peak_memory_bytes`. consumers: task
+    instances of this DAG run that read its outputs, and of other DAG runs that the user may see where MLflow knows them.
     """
 
     key: RunKey
@@ -230,6 +232,8 @@ class StepPage(Answer):
     live: bool
     tries: list[int]
     in_batches: bool = False
+    instance: RunKey | None = None
+    parts: list[StepRow] = []
     label: str = ""
     cache: str = ""
     why: str = ""

@@ -12,7 +12,16 @@ from airflow_zen.lineage.graph.model import CACHED, Graph, Node, NodeKind, build
 from airflow_zen.lineage.savings import totals_of_dag_run
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.ui.airflow_runs import DagRunState, InstanceState, read_dag_run, upstream_tasks
-from airflow_zen.ui.facts import key_of_origin, output_facts, resources_of, seconds_of, shorten, state_of, visible_run
+from airflow_zen.ui.facts import (
+    group_of,
+    key_of_origin,
+    output_facts,
+    resources_of,
+    seconds_of,
+    shorten,
+    state_of,
+    visible_run,
+)
 from airflow_zen.ui.mlflow_links import dag_run_links
 from airflow_zen.ui.responses import GraphEdge, GraphNode, RunPage, StepRow, Totals
 
@@ -37,7 +46,7 @@ class RunSnapshot(msgspec.Struct, frozen=True):
     """A DAG run at one moment: the latest records of its step runs, and the state of each of its steps by instance.
 
     batched: the steps that run in batches. Their records are those of elements, and Airflow's instances are batches, which
-    are shown until the first element has a record.
+    are shown until the first element has a record. So is a fused group until its first step has one.
     """
 
     dag_id: str
@@ -52,14 +61,16 @@ class RunSnapshot(msgspec.Struct, frozen=True):
         cls, opened: OpenedStack, dag_id: str, run_id: str, access: Access, task_id: str = ""
     ) -> RunSnapshot | None:
         """Read a DAG run, or one task of it; None where neither Airflow nor the store has it."""
-        airflow = read_dag_run(dag_id, run_id, task_id)
+        airflow = read_dag_run(dag_id, run_id, [task_id] if task_id else ())
         found = (visible_run(run, access) for run in opened.step_runs(dag_id, run_id, task_id))
         runs = {(run.id.task_id, run.id.map_index): run for run in found}
         if not (runs or airflow.state):
             return None
-        steps = {each.task_id for each in airflow.instances if each.is_step} | {task for task, _ in runs}
+        recorded = {task for task, _ in runs}
         batched = frozenset(each.task_id for each in airflow.instances if each.is_batch)
-        shown = steps - (batched & {task for task, _ in runs})
+        groups = {each.task_id for each in airflow.instances if each.is_group}
+        steps = {each.task_id for each in airflow.instances if each.is_step} | recorded
+        shown = steps - (batched & recorded) - (groups & set(map(group_of, recorded)))
         known = {(each.task_id, each.map_index): each for each in airflow.instances if each.task_id in shown}
         return cls(dag_id, run_id, airflow, runs, known, batched)
 

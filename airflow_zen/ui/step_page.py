@@ -16,6 +16,7 @@ from airflow_zen.ui.airflow_runs import InstanceState, read_dag_run
 from airflow_zen.ui.facts import (
     artifact_facts,
     bounded,
+    group_of,
     key_of_origin,
     output_facts,
     resources_of,
@@ -25,7 +26,8 @@ from airflow_zen.ui.facts import (
     state_of,
     visible_run,
 )
-from airflow_zen.ui.responses import ArtifactFacts, KeyChange, KeyDiff, Link, RunKey, StepPage
+from airflow_zen.ui.responses import ArtifactFacts, KeyChange, KeyDiff, Link, RunKey, StepPage, StepRow
+from airflow_zen.ui.run_page import step_row
 from airflow_zen.ui.step_metrics import StepMetrics, read_step_metrics
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ _MAX_SHOWN_KEYS = 500
 
 def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | None:
     """Return the page of a task instance; None where neither Airflow nor the store has it."""
-    airflow = read_dag_run(key.dag_id, key.run_id, key.task_id)
-    instance = next((each for each in airflow.instances if each.map_index == key.map_index), None)
+    airflow = read_dag_run(key.dag_id, key.run_id, [key.task_id, group_of(key.task_id)])
+    instances = {each.task_id: each for each in airflow.instances if each.map_index == key.map_index}
+    instance, group = instances.get(key.task_id), instances.get(group_of(key.task_id))
     found = opened.tries(key.dag_id, key.run_id, key.task_id, key.map_index)
     tries = {run.id.try_number: visible_run(run, access) for run in found}
     run = tries.get(key.try_number or max(tries, default=0))
@@ -49,6 +52,7 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
         instance = None
     if run is None and instance is None:
         return None
+    task = instance or (group if group and group.is_group else None)
     is_latest = key.try_number in (0, max(tries, default=0))
     state = state_of(run, instance if is_latest or run is None else None)
     page = StepPage(
@@ -58,8 +62,20 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
         live=bool(instance and not instance.has_ended),
         tries=sorted(tries),
         in_batches=any(each.is_batch for each in airflow.instances),
+        instance=key.model_copy(update={"task_id": task.task_id, "try_number": 0}) if task else None,
+        parts=_parts(key, opened, access) if instance and instance.is_group else [],
     )
     return _with_record(page, run, opened, access) if run else _with_times(page, instance)
+
+
+def _parts(group: RunKey, opened: OpenedStack, access: Access) -> list[StepRow]:
+    """Return the rows of the steps of a fused group, in their order."""
+    runs = [
+        visible_run(run, access)
+        for run in opened.step_runs(group.dag_id, group.run_id)
+        if group_of(run.id.task_id) == group.task_id and run.id.map_index == group.map_index
+    ]
+    return [step_row(run, access, state_of(run, None)) for run in sorted(runs, key=lambda run: run.started)]
 
 
 def find_ref(run: StepRun, side: str, argument: str) -> ArtifactRef | None:

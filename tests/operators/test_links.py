@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.linear_model import LinearRegression
 
-from airflow_zen import ml_step
+from airflow_zen import fused, ml_step
 from airflow_zen.operators.links import STEP_LINKS, page_link
 from tests.airflow_version import AIRFLOW_VERSION, DagSerialization
 from tests.harness import run_dag
@@ -90,6 +90,20 @@ def test_links_without_mlflow(root):
         assert page.endswith(f"/dags/d/runs/{run_id}/tasks/frame/plugin/zen-step") if HAS_PAGES else not page
     produced_by = links(run, "frame")["Produced by"]
     assert "/dags/d/runs/r1/tasks/frame" in produced_by
+
+
+def test_the_task_of_a_fused_group_links_to_its_page(root):
+    """The task of a fused group has one button, which leads to the page with its steps."""
+
+    def build():
+        with fused("prepare"):
+            total([frame(3)])
+
+    page = "/dags/d/runs/manual__1/tasks/prepare/plugin/zen-step"
+    found = links(run_dag(pipeline(build)), "prepare")
+    assert {name: url.endswith(page) for name, url in found.items()} == ({"Artifacts": True} if HAS_PAGES else {})
+    (task,) = DagSerialization.to_dict(pipeline(build))["dag"]["tasks"]
+    assert task["__var"]["_operator_extra_links"] == {"Artifacts": KEYS["Artifacts"]}
 
 
 def test_the_page_of_a_mapped_step_under_a_path():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from airflow.sdk import dag
 
-from airflow_zen import Output, log_metadata, ml_step
+from airflow_zen import Output, fused, log_metadata, ml_step
 from tests.harness import run_dag
 
 _MANAGER = "tests.ui.per_dag_rights.PerDagAuthManager"
@@ -99,6 +99,20 @@ def pipeline(root):
         return body()
 
     return build
+
+
+@pytest.fixture
+def grouped(root):
+    """A DAG of `load` and `trial` in the fused group `prepare`, and of `trial` in batches of two elements."""
+
+    @dag(dag_id=f"pages_{uuid.uuid4().hex[:8]}", schedule=None, start_date=datetime(2026, 1, 1))
+    def body():
+        with fused("prepare"):
+            train, _ = load(5)
+            trial(train, 0.7)
+        trial.partial(frame=train).expand(rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch=2)
+
+    return body()
 
 
 @pytest.fixture

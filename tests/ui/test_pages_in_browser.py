@@ -151,6 +151,27 @@ def test_a_run_from_its_graph_to_a_step(run, visit):
     table.get_by_text("ValueError: a negative rate").wait_for()
 
 
+def test_steps_without_a_task_instance_of_their_own(grouped, run_dag_test, visit):
+    """A step of a fused group is shown on the page of the group's task, an element of a batch on that of the DAG run."""
+    run = run_dag_test(grouped)
+    path = f"dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+    page = visit(f"{path}/plugin/zen-run?view=steps")
+    page.get_by_role("row").get_by_role("link", name="prepare.trial", exact=True).first.click()
+    page.get_by_role("heading", name="prepare.trial").wait_for()
+    page.get_by_role("heading", name="Outputs").wait_for()
+    assert page.url.endswith("/tasks/prepare/plugin/zen-step?step=prepare.trial")
+    page.get_by_role("link", name="All steps of prepare").click()
+    page.get_by_role("region", name="Steps of prepare").get_by_role("link", name="prepare.load", exact=True).click()
+    page.get_by_text("5 rows × 2 columns").first.wait_for()
+
+    go_to(page, f"dags/{run.dag_id}/tasks/trial/plugin/zen-task?run_id={quote(run.run_id)}")
+    page.get_by_role("region", name="Instances of trial").get_by_role("link", name="4", exact=True).click()
+    page.get_by_role("heading", name="trial[4]").wait_for()
+    assert "/plugin/zen-run?step=trial&map_index=4" in page.url
+    go_to(page, f"{path}/tasks/trial/mapped/1/plugin/zen-step")
+    page.get_by_text("This task instance is a batch").wait_for()
+
+
 def test_a_dag_from_its_versions_to_the_catalogue(ran, run, visit):
     """The versions of a DAG's artifacts are drawn over time, its runs compared; a version leads to the catalogue."""
     ran(rates=(0.1,))

@@ -7,12 +7,13 @@ import msgspec
 import pytest
 from airflow.sdk import dag
 
+from airflow_zen import fused
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, _claim_key
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.transports.local import LocalTransport
-from tests.ui.conftest import load, trial
+from tests.ui.conftest import best, load, trial
 
 # Nothing answers there.
 _MLFLOW = "http://127.0.0.1:9"
@@ -136,14 +137,9 @@ def _counted(method, requests):
     return counting
 
 
-def test_shows_the_elements_of_a_step_that_runs_in_batches(root, run_dag_test, answer):
+def test_shows_the_elements_of_a_step_that_runs_in_batches(grouped, run_dag_test, answer):
     """Of a step in batches the pages have its elements, each with its own index, and say that these are not Airflow's."""
-
-    @dag(dag_id="pages_in_batches", schedule=None, start_date=datetime(2026, 1, 1))
-    def batches():
-        trial.partial(frame=load(5)["train"]).expand(rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch=2)
-
-    run = run_dag_test(batches())
+    run = run_dag_test(grouped)
     path, query = f"api/dags/{run.dag_id}", {"run_id": run.run_id}
     row = next(row for row in answer(f"{path}/run", **query)["steps"] if row["task_id"] == "trial")
     assert (row["count"], row["states"], row["in_batches"]) == (5, {"FINISHED": 5}, True)
@@ -152,4 +148,24 @@ def test_shows_the_elements_of_a_step_that_runs_in_batches(root, run_dag_test, a
         [0.1, 0.2, 0.3, 0.4, 0.5],
         True,
     )
-    assert answer(f"{path}/step", task_id="trial", map_index=4, **query)["in_batches"]
+    element = answer(f"{path}/step", task_id="trial", map_index=4, **query)
+    assert (element["in_batches"], element["instance"]) == (True, None)
+
+
+def test_shows_a_group_until_its_first_step_has_a_record(root, run_dag_test, answer):
+    """A fused group that has not run is one step in the table; one that has is its steps."""
+
+    @dag(dag_id="pages_of_groups", schedule=None, start_date=datetime(2026, 1, 1))
+    def groups():
+        with fused("first"):
+            train, _ = load(5)
+            failed = trial(train, -1.0)
+        with fused("second"):
+            best([failed])
+
+    run = run_dag_test(groups())
+    assert states(answer(f"api/dags/{run.dag_id}/run", run_id=run.run_id)) == {
+        "first.load": ("FINISHED", "miss"),
+        "first.trial": ("FAILED", "miss"),
+        "second": ("UPSTREAM_FAILED", ""),
+    }

@@ -18,6 +18,18 @@ def test_shows_what_a_step_read_and_made(ran, answer):
     assert "return float(len(frame)) * rate" in page["source"]
 
 
+def test_shows_the_steps_of_a_fused_group(grouped, run_dag_test, answer):
+    """The page of a group's task has its steps; each step and who made its inputs are found by the step's own name."""
+    run = run_dag_test(grouped)
+    path, query = f"api/dags/{run.dag_id}/step", {"run_id": run.run_id}
+    group = answer(path, task_id="prepare", **query)
+    assert [part["task_id"] for part in group["parts"]] == ["prepare.load", "prepare.trial"]
+    assert (group["instance"]["task_id"], group["recorded"]) == ("prepare", False)
+    part = answer(path, task_id="prepare.trial", **query)
+    assert (part["instance"]["task_id"], part["recorded"], part["parts"]) == ("prepare", True, [])
+    assert [key["task_id"] for key in part["producers"]] == ["prepare.load"]
+
+
 def test_shows_what_a_step_used(ran, answer):
     """A computed step has its peak of memory and its processor time, in bytes and seconds; a reused one used nothing."""
     dag_id = ran("r1", rates=(0.1,))

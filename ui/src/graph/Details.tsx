@@ -3,7 +3,7 @@ import { Box, Button, Heading, Stack, Text } from "@chakra-ui/react";
 import { Link } from "react-router-dom";
 
 import type { GraphEdge, GraphNode } from "../shared/answers";
-import { External, mappedPage, OriginLink, taskPage } from "../shared/links";
+import { External, mappedPage, OriginLink, stepPage } from "../shared/links";
 import { States } from "../shared/State";
 
 interface Props {
@@ -56,7 +56,7 @@ const PageLink = ({ node, dagId, runId }: Pick<Props, "node" | "dagId" | "runId"
   return node.count > 1 ? (
     <Link to={mappedPage(dag, run, node.task_id)}>Open all instances</Link>
   ) : (
-    <Link to={taskPage(dag, run, node.task_id, node.map_index)}>Open inputs and outputs</Link>
+    <Link to={stepPage(dag, run, node.task_id, node.map_index)}>Open inputs and outputs</Link>
   );
 };
 

@@ -7,7 +7,7 @@ import type { DagRunList, MappedPage as Mapped, MappedRow } from "../shared/answ
 import { route, useApi, useLast } from "../shared/api";
 import { Chart } from "../shared/Chart";
 import { formatNumber, formatSeconds } from "../shared/format";
-import { runPage, taskPage } from "../shared/links";
+import { runPage, stepPage } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { State, States, stateWord } from "../shared/State";
 import { useQuery } from "../shared/useQuery";
@@ -39,7 +39,7 @@ const columnsOf = ({ dag_id, run_id, task_id, parameter_names, metric_names, row
     key: "map_index",
     name: "Index",
     numeric: true,
-    cell: ({ map_index }) => <Link to={taskPage(dag_id, run_id, task_id, map_index)}>{formatNumber(map_index)}</Link>,
+    cell: ({ map_index }) => <Link to={stepPage(dag_id, run_id, task_id, map_index)}>{formatNumber(map_index)}</Link>,
   },
   ...(rows.some(({ label }) => label !== "") ? [{ key: "label", name: "Label", numeric: false, cell: ({ label }: MappedRow) => label }] : []),
   { key: "state", name: "State", numeric: false, cell: ({ state }) => <State state={state} /> },
@@ -128,7 +128,7 @@ const InstancesChart = ({ mapped, value, onValue }: { readonly mapped: Mapped; r
         label={`${name} of each instance of ${task_id}`}
         onChoose={(index) => {
           const point = points[index];
-          if (point !== undefined) void navigate(taskPage(dag_id, run_id, task_id, point.map_index));
+          if (point !== undefined) void navigate(stepPage(dag_id, run_id, task_id, point.map_index));
         }}
         {...(value === "" ? { format: formatSeconds } : {})}
         series={seriesOf(points, values)}

@@ -1,55 +1,24 @@
 // A DAG run: its lineage graph, and a table of its steps.
 import { Badge, HStack, Stack, Tabs, Text } from "@chakra-ui/react";
-import { Link, useSearchParams } from "react-router-dom";
+import { useSearchParams } from "react-router-dom";
 
 import { LineageGraph } from "../graph/LineageGraph";
-import type { RunPage as Run, StepRow } from "../shared/answers";
+import type { RunPage as Run } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
-import { ArtifactList } from "../shared/ArtifactList";
-import { type Column, DataTable } from "../shared/DataTable";
+import { DataTable } from "../shared/DataTable";
 import { formatNumber, formatSeconds } from "../shared/format";
-import { External, mappedPage, RunLink, taskPage } from "../shared/links";
+import { External, mappedPage, stepPage } from "../shared/links";
 import { Empty, Show } from "../shared/states";
-import { States } from "../shared/State";
 import { useQuery } from "../shared/useQuery";
+import { StepOfRun } from "../task/StepOfRun";
+import { stepColumns } from "./stepColumns";
+
+interface Props {
+  readonly dagId: string;
+  readonly runId: string;
+}
 
 const POLL_MILLISECONDS = 3000;
-
-const columns = (dagId: string, runId: string): readonly Column<StepRow>[] => [
-  {
-    name: "Step",
-    value: ({ task_id }) => task_id,
-    cell: ({ task_id, mapped, count }) => (
-      <Link to={mapped ? mappedPage(dagId, runId, task_id) : taskPage(dagId, runId, task_id)}>
-        {task_id}
-        {mapped ? ` × ${formatNumber(count)}` : ""}
-      </Link>
-    ),
-  },
-  { name: "State", value: ({ state }) => state, cell: ({ state, states }) => <States state={state} states={states} /> },
-  {
-    name: "Cache",
-    value: ({ cache }) => cache,
-    cell: ({ cache }) => (cache === "" ? <span className="zen-muted">–</span> : cache),
-  },
-  {
-    name: "Why",
-    cell: ({ why, error, origin }) => (
-      <div className="zen-prose">
-        {error === "" ? why : <Text color="error.fg">{error}</Text>}
-        {origin === null ? null : <div>made by <RunLink dagId={dagId} run={origin} /></div>}
-      </div>
-    ),
-  },
-  { name: "Time", numeric: true, value: ({ seconds }) => seconds, cell: ({ seconds }) => seconds === null ? "" : formatSeconds(seconds) },
-  {
-    name: "Saved",
-    numeric: true,
-    value: ({ seconds_saved }) => seconds_saved,
-    cell: ({ seconds_saved }) => (seconds_saved > 0 ? formatSeconds(seconds_saved) : ""),
-  },
-  { name: "Outputs", cell: ({ outputs }) => <ArtifactList artifacts={outputs} dagId={dagId} /> },
-];
 
 const Summary = ({ run }: { readonly run: Run }) => {
   const { steps, reused, computed, failed, seconds_computed, seconds_saved } = run.totals;
@@ -89,7 +58,9 @@ const Views = ({ run, onExpand }: { readonly run: Run; readonly onExpand: (taskI
       </Tabs.Content>
       <Tabs.Content value="steps">
         <DataTable
-          columns={columns(run.dag_id, run.run_id)}
+          columns={stepColumns(run.dag_id, run.run_id, ({ task_id, mapped }) =>
+            mapped ? mappedPage(run.dag_id, run.run_id, task_id) : stepPage(run.dag_id, run.run_id, task_id),
+          )}
           label="Steps of the DAG run"
           rowKey={({ task_id }) => task_id}
           rows={run.steps}
@@ -99,7 +70,7 @@ const Views = ({ run, onExpand }: { readonly run: Run; readonly onExpand: (taskI
   );
 };
 
-export const RunPage = ({ dagId, runId }: { readonly dagId: string; readonly runId: string }) => {
+const Lineage = ({ dagId, runId }: Props) => {
   const [query, setQuery] = useSearchParams();
   const expanded = query.getAll("expand").map((task) => `&expand=${encodeURIComponent(task)}`);
   const path = route(["dags", dagId, "run"], { run_id: runId }) + expanded.join("");
@@ -121,4 +92,9 @@ export const RunPage = ({ dagId, runId }: { readonly dagId: string; readonly run
       }
     </Show>
   );
+};
+
+export const RunPage = (props: Props) => {
+  const [query] = useQuery();
+  return query("step") === "" ? <Lineage {...props} /> : <StepOfRun {...props} />;
 };

@@ -161,6 +161,8 @@ export interface StepPage {
   readonly live: boolean;
   readonly tries: readonly number[];
   readonly in_batches: boolean;
+  readonly instance: RunKey | null;
+  readonly parts: readonly StepRow[];
   readonly label: string;
   readonly cache: string;
   readonly why: string;
