@@ -9,12 +9,12 @@ import { formatBytes, formatNumber, formatSeconds } from "../shared/format";
 import { RunLink } from "../shared/links";
 import { States } from "../shared/State";
 
-const amount = (name: string, resource: string, format: (value: number) => string): Column<StepRow> => ({
-  name,
-  numeric: true,
-  value: ({ resources }) => resources[resource] ?? null,
-  cell: ({ resources }) => (resources[resource] === undefined ? "" : format(resources[resource])),
-});
+const Used = ({ resources: { peak_memory_bytes: memory, cpu_seconds: cpu } }: StepRow) => (
+  <>
+    {memory === undefined ? null : <div title="Peak of memory">{formatBytes(memory)}</div>}
+    {cpu === undefined ? null : <div className="zen-muted" title="Processor time">{formatSeconds(cpu)} CPU</div>}
+  </>
+);
 
 /** Return the columns; `page` is the address to which the name of a step leads. */
 export const stepColumns = (dagId: string, runId: string, page: (row: StepRow) => string): readonly Column<StepRow>[] => [
@@ -50,7 +50,6 @@ export const stepColumns = (dagId: string, runId: string, page: (row: StepRow) =
     value: ({ seconds_saved }) => seconds_saved,
     cell: ({ seconds_saved }) => (seconds_saved > 0 ? formatSeconds(seconds_saved) : ""),
   },
-  amount("Memory", "peak_memory_bytes", formatBytes),
-  amount("CPU", "cpu_seconds", formatSeconds),
+  { name: "Used", numeric: true, value: ({ resources }) => resources["peak_memory_bytes"] ?? null, cell: Used },
   { name: "Outputs", cell: ({ outputs }) => <ArtifactList artifacts={outputs} dagId={dagId} /> },
 ];
