@@ -112,7 +112,9 @@ def test_shows_what_steps_used(ran, answer):
     parts = [answer(f"api/dags/{dag_id}/step", **query, map_index=index)["resources"] for index in (0, 1)]
     assert rows["load"]["peak_memory_bytes"] > 10_000_000
     assert rows["trial"]["peak_memory_bytes"] == max(part["peak_memory_bytes"] for part in parts)
-    assert rows["trial"]["cpu_seconds"] == pytest.approx(sum(part["cpu_seconds"] for part in parts))
+    # The processor time of a brief step is less than the tick in which it is counted.
+    used = sum(part.get("cpu_seconds", 0.0) for part in parts)
+    assert rows["trial"].get("cpu_seconds", 0.0) == pytest.approx(used)
 
 
 @pytest.mark.parametrize("rates", [(0.1,), tuple(number / 50 for number in range(50))])
