@@ -77,8 +77,15 @@ def test_a_bento_is_published_once(cloud, docker, request_of_model, tmp_path, mo
     assert len(missing) == 2
     publish(target, request_of_model, open_stack(Settings.read(), lineage=False), missing)
     version = "d" * 16
-    bento = files_in(cloud.uploads[f"/api/v1/bento_repositories/flight_delay/bentos/{version}"])
+    uploaded = cloud.uploads[f"/api/v1/bento_repositories/flight_delay/bentos/{version}"]
+    bento = files_in(uploaded)
     assert {"bento.yaml", "src/service.py", "src/airflow_zen/deployment/programs/served_model.py"} <= bento
+    # What an image installs comes from a registry, where the package in the Bento is not.
+    with tarfile.open(fileobj=io.BytesIO(uploaded)) as archive:
+        (required,) = [each for each in archive.getmembers() if each.name.endswith("env/python/requirements.txt")]
+        lines = archive.extractfile(required).read().decode()
+    assert "mlflow" in lines
+    assert "airflow-provider-zen" not in lines
     model = files_in(cloud.uploads[f"/api/v1/model_repositories/flight_delay/models/{version}"])
     assert "mlflow_model/MLmodel" in model
     (built,) = [call for call in docker() if "build " in call]

@@ -31,6 +31,7 @@ _TYPES = {
     DataType.binary: "str",
     DataType.datetime: "datetime",
 }
+_OWN = "airflow-provider-zen"
 _SERVICE = '''"""The service of model {tag}, as its signature describes it."""
 
 from datetime import datetime
@@ -87,7 +88,9 @@ def service_text(name: str, tag: str, model: Model) -> str:
 
 
 def _installed() -> set[str]:
-    return {f"{each.name}=={each.version}" for each in distributions() if each.name != "bentoml"}
+    # This package is in the build context, and what makes it importable here is in no registry.
+    found = (each for each in distributions() if each.name != "bentoml" and not each.name.startswith(_OWN))
+    return {f"{each.name}=={each.version}" for each in found}
 
 
 def _row(schema: Any) -> Iterator[str]:
