@@ -61,6 +61,11 @@ class Images:
         """Build an image as docker/README.md says, of a file of docker/ as it is."""
         self._build(name, REPOSITORY, (DOCKER / dockerfile).read_text())
 
+    def build_from(self, name: str, dockerfile: str) -> None:
+        """Build an image of a text, whose `{python}` is the stand-in for Python's image, without other files."""
+        (context := self.directory / "empty").mkdir(exist_ok=True)
+        self._build(name, context, dockerfile.format(python=base_images("mlflow.Dockerfile")[-1]))
+
     def _build(self, name: str, context: Path, dockerfile: str) -> None:
         # Debian's client builds with BuildKit by itself; a newer one needs a plugin for it.
         client = shutil.which("docker", path="/usr/bin") or "docker"
