@@ -18,7 +18,9 @@ from tests.servers.process import free_port
 pytestmark = [
     pytest.mark.images,
     pytest.mark.timeout(3000),
-    pytest.mark.skipif(not os.environ.get("ZEN_BENTO_IMAGE"), reason="set ZEN_BENTO_IMAGE=1: the image installs from PyPI"),
+    pytest.mark.skipif(
+        not os.environ.get("ZEN_BENTO_IMAGE"), reason="set ZEN_BENTO_IMAGE=1: the image installs from PyPI"
+    ),
 ]
 
 # What a Bento of Python 3.11 begins with. uv looks for certificates where this variable says.
