@@ -200,6 +200,14 @@ _MODULES = {
 }
 
 
+def has_pages(airflow_version: str) -> bool:
+    """Whether an Airflow can show our pages: theme, components and router, which they take from it, came with 3.3.
+
+    It is here because the plugin and each task ask it, and import nothing else in common that is as small.
+    """
+    return tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)
+
+
 if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.
 
     def __getattr__(name: str) -> Any:

@@ -161,7 +161,7 @@ def test_a_hit_imports_none_of_the_libraries_of_its_types(tmp_path):
 
 
 def test_the_plugin_loads_few_modules(tmp_path):
-    """The plugin, which the scheduler and the API server load, loads at most 13 of our modules, and no heavy library."""
+    """The plugin, which the scheduler and the API server load, loads at most 11 of our modules, and no heavy library."""
     loaded = modules_loaded_by(_PLUGIN, tmp_path)
-    assert len(ours(loaded)) <= 13, ours(loaded)
+    assert len(ours(loaded)) <= 11, ours(loaded)
     assert heavy(loaded) == set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import airflow
 from airflow.sdk import BaseOperatorLink
 
-from airflow_zen.config.airflow_release import has_pages
+from airflow_zen import has_pages
 
 if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey

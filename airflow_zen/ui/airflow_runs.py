@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from airflow.models import DagRun, TaskInstance
+from airflow.models import DagModel, DagRun, TaskInstance
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.utils.session import create_session
 from airflow.utils.state import State
@@ -82,6 +82,12 @@ def read_dag_run(dag_id: str, run_id: str, task_ids: Collection[str] = ()) -> Da
     return DagRunState(
         str(found.state or "queued"), _seconds(found.start_date), _seconds(found.end_date), [*map(_instance, rows)]
     )
+
+
+def has_dag(dag_id: str) -> bool:
+    """Whether Airflow has a DAG, whether or not it has run."""
+    with create_session() as session:
+        return session.get(DagModel, dag_id) is not None
 
 
 def upstream_tasks(dag_id: str) -> Mapping[str, Sequence[str]]:

@@ -186,8 +186,7 @@ def _differences(before: StepRun, after: StepRun) -> Iterator[Difference]:
     for kind, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
         yield from _changed(kind, "digest", *({name: ref.digest for name, ref in refs.items()} for refs in (old, new)))
         yield from _changed(kind, "shape", *({name: ref.shape for name, ref in refs.items()} for refs in (old, new)))
-    for subject in sorted({*before.facts, *after.facts}):
-        yield from _changed("metadata", subject or "step", before.facts.get(subject, {}), after.facts.get(subject, {}))
+    yield from _changed_metadata(before.facts, after.facts)
     if (old_seconds := seconds_of(before)) != (new_seconds := seconds_of(after)):
         yield Difference(subject="step", fact="seconds", before=old_seconds, after=new_seconds)
 
@@ -197,6 +196,16 @@ def _changed(kind: str, fact: str, old: Mapping[str, Any], new: Mapping[str, Any
         if old.get(name) != new.get(name):
             before, after = bounded(old.get(name)), bounded(new.get(name))
             yield Difference(subject=f"{kind} {shorten(name, 300)}", fact=fact, before=before, after=after)
+
+
+def _changed_metadata(
+    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Difference]:
+    """Yield the metadata that differs, of the step and of each of its outputs."""
+    for subject in sorted({*old, *new}):
+        for change in _changed("metadata", "", old.get(subject, {}), new.get(subject, {})):
+            what = shorten(subject.replace(":", " "), 300) or "step"
+            yield change.model_copy(update={"subject": what, "fact": change.subject})
 
 
 def _start(run: StepRun | None) -> float:

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 import airflow_zen
-from airflow_zen.config.airflow_release import has_pages
 
 # Where Airflow mounts the application; addresses of the pages are relative to Airflow's own.
 URL_PREFIX = "/zen"
@@ -36,14 +35,14 @@ class PagesApp:
 
 def fastapi_apps(airflow_version: str) -> list[dict[str, Any]]:
     """Return the registration of the application; none in a release of Airflow that cannot show its pages."""
-    if not has_pages(airflow_version):
+    if not airflow_zen.has_pages(airflow_version):
         return []
     return [{"app": PagesApp(), "url_prefix": URL_PREFIX, "name": "Airflow zen"}]
 
 
 def react_apps(airflow_version: str) -> list[dict[str, Any]]:
     """Return the registrations of the pages; the bundle sets a global variable for the name of each."""
-    if not has_pages(airflow_version):
+    if not airflow_zen.has_pages(airflow_version):
         return []
     bundle_url = f"{URL_PREFIX[1:]}/static/main.js?v={airflow_zen.__version__}"
     pages = (

@@ -92,12 +92,12 @@ class StackList:
                 return opened
         return self.get()
 
-    def of_dag(self, dag_id: str) -> OpenedStack:
-        """Return the stack that has step runs of a DAG, else the active one."""
+    def of_dag(self, dag_id: str) -> OpenedStack | None:
+        """Return the stack that has step runs of a DAG; None where none has."""
         for opened in self._all():
             if opened.stack.store.transport.first_key(f"runs/{quote_key_part(dag_id)}"):
                 return opened
-        return self.get()
+        return None
 
     def _all(self) -> Iterator[OpenedStack]:
         """Yield the stacks, the active one first, and of several with one artifact root only the first."""

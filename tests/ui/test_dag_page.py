@@ -60,12 +60,21 @@ def test_shows_what_the_makers_of_versions_logged(server, root, answer, monkeypa
 def test_compares_two_runs(ran, answer, get):
     """Two runs are side by side by step, with the parameters and outputs that differ."""
     dag_id = ran("r1", rates=(0.1,))
-    ran("r2", rates=(0.1,), rows=21)
+    ran("r2", rates=(0.2,), rows=21)
     steps = {step["task_id"]: step for step in answer(f"api/dags/{dag_id}/compare", before="r1", after="r2")["steps"]}
     found = {each["subject"]: (each["before"], each["after"]) for each in steps["load"]["differences"]}
     assert found["parameter rows"] == (20, 21)
     assert not steps["load"]["same_outputs"]
+    (logged,) = (each for each in steps["trial"]["differences"] if each["fact"] == "metadata loss")
+    assert (logged["subject"], logged["before"], logged["after"]) == ("step", 0.9, 0.8)
     assert get(f"api/dags/{dag_id}/compare", before="r1", after="none").status_code == 404
+
+
+@pytest.mark.parametrize("page", ["runs", "artifacts", "plan", "compare?before=a&after=b"])
+def test_finds_no_page_of_a_dag_that_does_not_exist(page, ran, get):
+    """A DAG that neither Airflow nor the store has is answered like one that the user may not see."""
+    missing, hidden = get(f"api/dags/no_such_dag/{page}"), get(f"api/dags/{ran(rates=(0.1,))}/{page}", reads="another")
+    assert (missing.status_code, missing.text) == (404, hidden.text)
 
 
 def test_makes_plans_only_where_the_deployment_allows_it(ran, get, answer, monkeypatch):
@@ -81,6 +90,21 @@ def test_makes_plans_only_where_the_deployment_allows_it(ran, get, answer, monke
     assert made == []
     assert answer(f"api/dags/{dag_id}/plan", reads=dag_id)["error"] == ""
     assert made == [dag_id]
+
+
+def test_hides_why_there_is_no_plan(ran, answer, monkeypatch):
+    """Why a plan failed may name what is of other DAGs: only who may read every DAG is told."""
+    dag_id = ran(rates=(0.1,))
+    reason = "There is no artifact 'secret/table'. Did you mean 'secret/tables'?"
+    failed = PlanPage(dag_id=dag_id, steps=[], error=reason)
+    monkeypatch.setattr("airflow_zen.ui.dag_routes._planner.plan", lambda _: failed)
+    monkeypatch.setattr("airflow_zen.ui.access.Access.may_read_every_dag", property(lambda user: user.may_read("secret")))
+    monkeypatch.setenv("AIRFLOW__ZEN__PLAN_PAGE", "True")
+    told = answer(f"api/dags/{dag_id}/plan", reads=f"{dag_id},secret")["error"]
+    hidden = answer(f"api/dags/{dag_id}/plan", reads=dag_id)["error"]
+    assert told == reason
+    assert "secret" not in hidden
+    assert f"airflow zen plan {dag_id}" in hidden
 
 
 def test_plans_in_a_process_of_its_own(airflow_db, root, tmp_path, monkeypatch):
