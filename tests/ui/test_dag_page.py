@@ -98,7 +98,9 @@ def test_hides_why_there_is_no_plan(ran, answer, monkeypatch):
     reason = "There is no artifact 'secret/table'. Did you mean 'secret/tables'?"
     failed = PlanPage(dag_id=dag_id, steps=[], error=reason)
     monkeypatch.setattr("airflow_zen.ui.dag_routes._planner.plan", lambda _: failed)
-    monkeypatch.setattr("airflow_zen.ui.access.Access.may_read_every_dag", property(lambda user: user.may_read("secret")))
+    monkeypatch.setattr(
+        "airflow_zen.ui.access.Access.may_read_every_dag", property(lambda user: user.may_read("secret"))
+    )
     monkeypatch.setenv("AIRFLOW__ZEN__PLAN_PAGE", "True")
     told = answer(f"api/dags/{dag_id}/plan", reads=f"{dag_id},secret")["error"]
     hidden = answer(f"api/dags/{dag_id}/plan", reads=dag_id)["error"]
