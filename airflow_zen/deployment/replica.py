@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import psutil
 
-from airflow_zen.deployment import lifeline, parse_target
+from airflow_zen.deployment import parse_target, supervisor
 from airflow_zen.deployment.base import DeploymentRequest, LocalTarget, Server, ServerPlace, post_json, smoke_test
 from airflow_zen.errors import DeploymentFailed, ZenError
 from airflow_zen.lineage.mlflow.offline import write_package
@@ -187,7 +187,7 @@ class Replica:
             path.write_text(text)
 
     async def _launch(self, command: Sequence[str], python: str, server: Server) -> None:
-        program = [sys.executable, "-I", "-S", str(lifeline.__file__), *command]
+        program = [sys.executable, "-I", "-S", str(supervisor.__file__), *command]
         streams: dict[str, Any] = {"stdin": asyncio.subprocess.PIPE, "cwd": self.folder / "server"}
         with self.log.open("ab") as output:
             streams |= {"stdout": output, "stderr": asyncio.subprocess.STDOUT, "start_new_session": True}

@@ -1,6 +1,6 @@
 """Run a command until it ends, or until the process that holds the other end of standard input is gone.
 
-`python -I -S lifeline.py COMMAND…` needs Python's own library only, and runs the command in a session of its own. SIGTERM,
+`python -I -S supervisor.py COMMAND…` needs Python's own library only, and runs the command in a session of its own. SIGTERM,
 and the end of standard input, end everything in it: SIGTERM first, SIGKILL after 5 seconds.
 """
 
