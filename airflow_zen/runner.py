@@ -120,11 +120,11 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
 
 def _runtime(spec: StepSpec) -> Any:
     """Return what runs the function from here: this process, the launcher of ranks, or a rank."""
-    from airflow_zen.steps.ranks import LaterRank, process_rank
+    from airflow_zen.steps.ranks import RANKED_VARIABLE, NodeRank
     from airflow_zen.steps.runtime import IN_PROCESS
 
     if spec.ranks is None:
-        return LaterRank() if process_rank(os.environ) else IN_PROCESS
+        return NodeRank(spec.answer) if os.environ.get(RANKED_VARIABLE) else IN_PROCESS
     from airflow_zen.steps.torch_ranks import Rank, RankLauncher
 
     if folder := os.environ.get(RANKS_VARIABLE):

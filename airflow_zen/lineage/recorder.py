@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -199,6 +199,13 @@ class MetadataCollector:
                 )
         with self._lock:
             self._facts.setdefault(f"{kind}:{name}" if kind else "", {}).update(facts)
+
+    def add_all(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add facts by subject, of another process of the step; those of an unknown subject are left out."""
+        for subject, found in facts.items():
+            kind, _, name = subject.partition(":")
+            with suppress(MetadataError):
+                self.add(found, kind, name)
 
     @property
     def facts(self) -> Mapping[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ import msgspec
 
 from airflow_zen import __version__, runner
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.errors import MetadataError, RuntimeUnavailable, SaveRefused, ZenError
+from airflow_zen.errors import RuntimeUnavailable, SaveRefused, ZenError
 from airflow_zen.lineage.recorder import OpenedRun
 from airflow_zen.materializers.typed_json import encode_typed_json
 from airflow_zen.materializers.typed_json.encoding import Encoder, InlineOnly
@@ -108,10 +108,7 @@ def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> St
     """Return the result in an answer, after applying its metadata and asset events; raise the error in it."""
     answer = msgspec.json.decode(text, type=StepAnswer)
     execution.meter.report(answer.resources)
-    for subject, facts in answer.facts.items():
-        kind, _, name = subject.partition(":")
-        with suppress(MetadataError):
-            execution.collector.add(facts, kind, name)
+    execution.collector.add_all(answer.facts)
     for event in answer.events:
         execution.run_hooks.take_event(_read_event(event))
     if answer.error:

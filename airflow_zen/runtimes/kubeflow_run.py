@@ -23,7 +23,7 @@ from airflow_zen.runtimes.kubernetes_cluster import (
     step_metadata,
 )
 from airflow_zen.runtimes.memory_limits import memory_of_try
-from airflow_zen.runtimes.spec_and_answer import object_keys, task_label
+from airflow_zen.runtimes.spec_and_answer import delete_objects, task_label
 from airflow_zen.runtimes.triggers import TrainingJobTrigger
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class TrainingRun(ClusterRun):
             if state == "failed" and self._stored.has_result():
                 # Another rank has failed after the first one had answered.
                 answer = None
+            for usage in self._stored.rank_usages():
+                self._execution.collector.add_all(usage)
             reason = "" if answer else self._jobs.describe(self._name)
             self._clean_up(job, succeeded=answer is not None and not answer.get("error"))
         if answer is None:
@@ -167,4 +169,4 @@ class TrainingRun(ClusterRun):
             name = job["metadata"]["name"]
             if runtime.on_finish_action == "delete_job" or not job_state(runtime.kind(), job):
                 jobs.delete(name)
-            transport.delete(object_keys(name))
+            delete_objects(transport, name)

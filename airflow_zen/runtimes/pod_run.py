@@ -32,7 +32,7 @@ from airflow_zen.runtimes.kubernetes_cluster import (
     step_metadata,
 )
 from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
-from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, object_keys, task_label
+from airflow_zen.runtimes.spec_and_answer import TASK_LABEL, delete_objects, task_label
 from airflow_zen.runtimes.triggers import StepPodTrigger
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class PodRun(ClusterRun):
         for pod in _pods_of_task(client, namespace, task_label(run)):
             if runtime.on_finish_action == "delete_pod" or pod.status.phase not in _ENDED:
                 PodManager(client).delete_pod(pod)
-            transport.delete(object_keys(pod.metadata.name))
+            delete_objects(transport, pod.metadata.name)
 
 
 def _pods_of_task(client: Any, namespace: str, task: str) -> Iterable[Any]:

@@ -12,10 +12,14 @@ import msgspec
 
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runtimes.base import TELEMETRY_OFF, make_spec, step_environment
+from airflow_zen.steps.ranks import USAGE_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.steps.runtime import Execution
+    from airflow_zen.transports.base import Transport
 
 TASK_LABEL = "airflow-zen/task-instance"
 """The label of what runs for a task instance, by which its next try finds it."""
@@ -47,7 +51,7 @@ class StoredSpec:
         self.task = task_label(execution.run.id)
         self.fingerprint = _digest(document + repr(msgspec.structs.replace(runtime, **same)).encode())
         self.name = name or _object_name(execution, _digest((self.task + self.fingerprint).encode()))
-        self._spec_key, self._answer_key = object_keys(self.name)
+        self._spec_key, self._answer_key = (f"{_folder(self.name)}/{each}.json" for each in ("spec", "answer"))
         self._spec = msgspec.structs.replace(spec, answer=self._answer_key)
         root = (runtime.artifact_root or execution.stack.store.root).rstrip("/")
         self.address = f"{root}/{self._spec_key}"
@@ -61,7 +65,7 @@ class StoredSpec:
 
     def write(self) -> None:
         """Store the spec, and delete an old answer."""
-        self._transport.delete([self._answer_key])
+        self.delete()
         self._transport.write(self._spec_key, msgspec.json.encode(self._spec))
 
     def answer(self) -> dict[str, Any] | None:
@@ -76,13 +80,23 @@ class StoredSpec:
         return answer is not None and not answer.get("error")
 
     def delete(self, name: str = "") -> None:
-        """Delete the spec and the answer, or those of an earlier execution with another name."""
-        self._transport.delete(object_keys(name or self.name))
+        """Delete the objects of the execution, or those of an earlier one with another name."""
+        delete_objects(self._transport, name or self.name)
+
+    def rank_usages(self) -> Iterator[dict[str, Any]]:
+        """Yield what each rank of the step used, as metadata by subject."""
+        for key in self._transport.list(_folder(self.name)):
+            if key.rpartition("/")[2].startswith(USAGE_PREFIX):
+                yield dict(json.loads(self._transport.read(key)))
 
 
-def object_keys(name: str) -> tuple[str, str]:
-    """Return the keys of the spec and of the answer in the artifact root."""
-    return f"runtimes/pods/{name}/spec.json", f"runtimes/pods/{name}/answer.json"
+def delete_objects(transport: Transport, name: str) -> None:
+    """Delete the spec of an execution, its answer, and what its ranks used."""
+    transport.delete(list(transport.list(_folder(name))))
+
+
+def _folder(name: str) -> str:
+    return f"runtimes/pods/{name}"
 
 
 def task_label(run: StepRunId) -> str:

@@ -5,13 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from airflow_zen.runs.step_run import RANK_SAMPLES
+
 _FIRST_SECONDS = 1.0
 _MAX_SAMPLES = 60
 _STATUS = Path("/proc/self/status")
+
+
+@contextmanager
+def measure_rank(rank: int, keep: Callable[[Mapping[str, Mapping[str, Any]]], None]) -> Iterator[None]:
+    """Measure what this process uses in the block; `keep` is called with metadata by subject, also after an error."""
+    meter = RankMeter(rank).start()
+    try:
+        yield
+    finally:
+        meter.stop()
+        keep({"": meter.totals, RANK_SAMPLES: meter.curves})
 
 
 class RankMeter:

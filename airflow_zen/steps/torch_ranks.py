@@ -16,7 +16,7 @@ import msgspec
 from airflow_zen.errors import RuntimeUnavailable, StepInterrupted
 from airflow_zen.lineage.recorder import temporary_environment
 from airflow_zen.runs.step_run import RANK_SAMPLES
-from airflow_zen.steps.rank_usage import RankMeter
+from airflow_zen.steps.rank_usage import measure_rank
 from airflow_zen.steps.ranks import RANKED_VARIABLE, LaterRank
 from airflow_zen.steps.remote_errors import rebuild_error
 from airflow_zen.steps.runtime import IN_PROCESS, Execution, RankOptions, Runtime, StepResult
@@ -73,14 +73,8 @@ class Rank(Runtime):
         shared = read_shared_values(self._folder)
         arguments = SharedArguments.of(execution.arguments, shared)
         execution = msgspec.structs.replace(execution, arguments=arguments)
-        meter = RankMeter(self._rank).start()
-        try:
-            with _process_group(self._options):
-                return (LaterRank() if self._rank else IN_PROCESS).execute(execution)
-        finally:
-            meter.stop()
-            execution.collector.add(meter.totals, "", "")
-            execution.collector.add(meter.curves, "ranks", "samples")
+        with measure_rank(self._rank, execution.collector.add_all), _process_group(self._options):
+            return (LaterRank() if self._rank else IN_PROCESS).execute(execution)
 
 
 def _launch(options: RankOptions, folder: Path, arguments: tuple[str, ...]) -> ChildFailedError | None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from airflow_zen import load
+from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.lineage.mlflow.offline import write_package
+from airflow_zen.runs.step_run import RANK_SAMPLES
 from airflow_zen.runtimes import PyTorchJob, TrainJob, parse_runtime
 from tests.runtimes.pods import DIGEST, FULL_IMAGE, SUM, _path, step
 from tests.runtimes.training_operator import training_operator
@@ -54,9 +56,18 @@ def nothing_stays(operator, api, root):
     )
 
 
+def rank_usage():
+    """Return the processor time of each rank in the record of the step, in seconds; each has a curve of its memory."""
+    facts = open_stack(lineage=False).records.latest_try("pipeline", "manual__1", "work").metadata
+    found = {int(name.split("/")[1][5:]): value for name, value in facts[""].items() if name.endswith("/cpu_seconds")}
+    assert {f"system/rank_{rank}/memory_megabytes" for rank in found} <= set(facts[RANK_SAMPLES])
+    assert min(found.values()) > 0
+    return found
+
+
 @BOTH
 def test_a_step_runs_on_all_nodes(run_pod, operator, api, root, capfd, kind, tmp_path):
-    """Each node calls the function; the first one's value is the step's, and its log the task's. Nothing stays."""
+    """Each node calls the function and says what it used; the first one's value is the step's. Nothing stays."""
     text = step(f"""
 from airflow_zen import checkpoint
 checkpoint().save(value, step=1)
@@ -69,6 +80,7 @@ return scaled(value) if rank == 0 else None""")
     assert load(run.xcom("work")) == 6
     assert {path.name for path in tmp_path.glob("rank-*")} == {"rank-0", "rank-1"}
     assert "a print of 0" in capfd.readouterr().out
+    assert set(rank_usage()) == {0, 1}
     assert nothing_stays(operator, api, root)
 
 
@@ -264,3 +276,4 @@ return int(total.item()) if os.environ["RANK"] == "0" else None""")
     run = run_pod(text, kind(FULL_IMAGE, num_nodes=2, nproc_per_node=2, python=sys.executable, startup_timeout=600))
     assert run.states == {"work": "success"}, run.task("work").error
     assert load(run.xcom("work")) == 6
+    assert set(rank_usage()) == {0, 1, 2, 3}
