@@ -85,20 +85,32 @@ return value""")
     until(lambda: not api.list_namespaced_pod("default").items)
 
 
-def test_a_deleted_pod_fails_its_step(run_pod, cluster, api, tmp_path):
-    """A pod that somebody deletes fails the step with these words."""
+def test_an_evicted_pod_goes_on_in_the_next_try(run_pod, cluster, api, tmp_path):
+    """A pod that the cluster evicts fails the step with these words; the next try begins with its checkpoint."""
     began = tmp_path / "began"
 
-    def delete():
+    def evict():
         until(began.exists)
         (pod,) = api.list_namespaced_pod("default").items
-        api.delete_namespaced_pod(pod.metadata.name, "default", grace_period_seconds=0)
+        options = {"metadata": {"name": pod.metadata.name}, "deleteOptions": {"gracePeriodSeconds": 0}}
+        api.create_namespaced_pod_eviction(pod.metadata.name, "default", options)
 
-    thread = threading.Thread(target=delete)
+    text = step(f"""
+from airflow_zen import checkpoint
+ckpt = checkpoint()
+if (state := ckpt.latest()) is None:
+    ckpt.save(value, step=7)
+    open({str(began)!r}, "w").close()
+    time.sleep(300)
+return state + ckpt.step""")
+    thread = threading.Thread(target=evict)
     thread.start()
-    run = run_pod(step(f"open({str(began)!r}, 'w').close()\ntime.sleep(300)\nreturn value"))
+    run = run_pod(text)
     thread.join()
     assert "which was deleted" in str(run.task("work").error)
+    run = run_pod(text, try_number=2)
+    assert run.states == {"work": "success"}, run.task("work").error
+    assert load(run.xcom("work")) == 9
 
 
 def test_a_deferred_step_leaves_its_worker(run_pod, trigger, api, cluster):
