@@ -5,17 +5,25 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
 
-from msgspec import structs
-
-from airflow_zen.caching.code.summary import REFLECTION, Import, Reference, constant_text, query_names, split_name
+from airflow_zen.caching.code.summary import (
+    REFLECTION,
+    BindingScope,
+    Import,
+    Reference,
+    constant_text,
+    query_names,
+    split_name,
+)
 
 # Whether a name is read or written follows from its place.
 _SKIPPED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
+_LITERALS = (ast.Constant, ast.Name)
+_BLOCKS = frozenset({"body", "orelse", "finalbody"})
 _TYPE_PARAMETERS = [vars(ast)[name] for name in ("TypeVar", "ParamSpec", "TypeVarTuple") if name in vars(ast)]
 _REFLECTIVE = {"__subclasses__", "__globals__", "f_globals", "f_back"}
 # Names in the text of a query: `@LIMIT` of pandas, tables of SQL, and all in what `eval` computes. Compiled when one is met.
@@ -25,67 +33,7 @@ _NAMES_IN_CALLS = {
     **dict.fromkeys(("eval", "evaluate"), _ANY_NAME),
     **dict.fromkeys(("execute", "query", "sql"), _TABLE_NAME),
 }
-
-
-class BindingScope:
-    """The names that a function, class or module binds, and the references in it.
-
-    `loads` are looked up in the scopes around it, `passed` come from outside of all of them.
-    """
-
-    __slots__ = ("bound", "imports", "kind", "loads", "names", "outside", "passed", "walrus")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.bound: dict[str, int] = {}
-        self.outside: set[str] = set()
-        self.walrus: set[str] = set()
-        self.imports: dict[str, list[Import]] = {}
-        self.names: set[str] = set()
-        self.loads: list[Reference] = []
-        self.passed: list[Reference] = []
-
-    def bind(self, name: str) -> None:
-        """Add a name that the scope binds."""
-        self.bound[name] = self.bound.get(name, 0) + 1
-
-    def read_name(self, name: str) -> None:
-        """Add a plain name, once."""
-        if name not in self.names or self.kind == "class":
-            self.names.add(name)
-            self.read(Reference((name,)))
-
-    def read(self, reference: Reference) -> None:
-        """Add a reference; a class body has only what it has bound so far."""
-        if self.kind == "class" and reference.chain[0] in self.bound:
-            self._add_imported(reference)
-        else:
-            self.loads.append(reference)
-
-    def _add_imports(self, local: Collection[str]) -> None:
-        read = set()
-        for reference in self.loads:
-            read.add(reference.chain[0])
-            if reference.chain[0] in local:
-                self._add_imported(reference)
-        for name in self.imports.keys() - read:
-            # Perhaps it is there for what the module does when it is loaded.
-            named = [each for each in self.imports[name] if each.attribute]
-            loaded = [Import(each.loads or each.module, "", each.level) for each in self.imports[name] if each.module]
-            self.passed.append(Reference((name,), imports=(*loaded, *named)))
-
-    def _add_imported(self, reference: Reference) -> None:
-        if found := self.imports.get(reference.chain[0]):
-            self.passed.append(structs.replace(reference, imports=tuple(found)))
-
-    def close(self) -> list[Reference]:
-        """Return the references that are looked up in the scope around this one."""
-        if self.kind == "class":
-            return self.loads
-        local = self.bound.keys() - self.outside if self.outside else self.bound
-        if self.imports:
-            self._add_imports(local)
-        return [reference for reference in self.loads if reference.chain[0] not in local]
+_SPECIAL_CALLS = {"getattr", *_NAMES_IN_CALLS}
 
 
 def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
@@ -146,10 +94,11 @@ def names_in_arguments(node: ast.Call) -> Iterator[tuple[str, ...]]:
 
 def _arguments(node: ast.Call) -> tuple[bool, tuple[str, ...]]:
     """Return whether a call has an argument other than None, and its arguments that may name a module or attribute."""
-    values: list[Any] = [*node.args, *(each.value for each in node.keywords)]
+    values: list[Any] = [*node.args, *[each.value for each in node.keywords]] if node.keywords else node.args
+    if not values:
+        return False, ()
     has_argument = any(each.__class__ is not ast.Constant or each.value is not None for each in values)
-    literals = list(map(literal_name, values))
-    if not any(literals):
+    if not any(literals := [literal_name(each) if each.__class__ in _LITERALS else "" for each in values]):
         return has_argument, ()
     prefixes = [""] * len(node.args) + [f"{each.arg}=" if each.arg else "" for each in node.keywords]
     return has_argument, tuple(map(operator.add, prefixes, literals))
@@ -159,8 +108,10 @@ def literal_name(node: Any) -> str:
     """Return the dotted name that a string holds, or `__name__` or `__package__`; empty for any other expression."""
     if node.__class__ is ast.Name:
         return node.id if node.id in ("__name__", "__package__") else ""
-    text = constant_string(node) if node.__class__ is ast.Constant else ""
-    is_name = text and len(text) < 200 and text.lstrip(".:").replace(".", "_").replace(":", "_").isidentifier()
+    text = constant_string(node) if node.__class__ is ast.Constant else None
+    if not text:
+        return ""
+    is_name = len(text) < 200 and text.lstrip(".:").replace(".", "_").replace(":", "_").isidentifier()
     return text if is_name else ""
 
 
@@ -189,17 +140,31 @@ class Visitors(dict[type, Callable[[Any, Any], None]]):
 def fields_visitor(cls: Any) -> Callable[[Any, Any], None]:
     """Return a function that adds a node of a class by its fields."""
     node_name, fields = cls.__name__, [name for name in cls._fields if name not in _SKIPPED_FIELDS]
+    if not fields:
+        return lambda visitor, node: visitor.tokens.append(node_name)
+    if len(fields) > 1 and _BLOCKS.isdisjoint(fields):
+        return _expression_visitor(node_name, operator.attrgetter(*fields))
 
     def visit(visitor: ExpressionVisitor, node: ast.AST) -> None:
         visitor.tokens.append(node_name)
         for name in fields:
-            value = getattr(node, name, None)
-            if value.__class__ is not list:
-                visitor.visitors[value.__class__](visitor, value)
-            elif name in ("body", "orelse", "finalbody"):
+            value = getattr(node, name)
+            if name in _BLOCKS and value.__class__ is list:
                 visitor.visit_block(value)
             else:
-                visitor.visit_list(value)
+                visitor.visitors[value.__class__](visitor, value)
+
+    return visit
+
+
+def _expression_visitor(node_name: str, values_of: Callable[[Any], Iterable[Any]]) -> Callable[[Any, Any], None]:
+    """Return a function that adds a node without blocks, several times as often as one with them is added."""
+
+    def visit(visitor: ExpressionVisitor, node: ast.AST) -> None:
+        visitor.tokens.append(node_name)
+        visitors = visitor.visitors
+        for value in values_of(node):
+            visitors[value.__class__](visitor, value)
 
     return visit
 
@@ -230,9 +195,11 @@ class ExpressionVisitor:
     visit_block = visit_list
 
     def _visit_constant(self, node: ast.Constant) -> None:
-        self.tokens.append(constant_text(node.value))
-        for name in query_names(node.value):
-            self.scope.read(Reference(name))
+        value = node.value
+        self.tokens.append(f"str {value!r}" if value.__class__ is str else constant_text(value))
+        if value.__class__ is str and "@" in value:
+            for name in query_names(value):
+                self.scope.read(Reference(name))
 
     def _visit_name(self, node: ast.Name) -> None:
         name, scope = node.id, self.scope
@@ -240,7 +207,7 @@ class ExpressionVisitor:
         if name[:2] == "__":
             name = self.mangled(name)
         if node.ctx.__class__ is not ast.Load:
-            scope.bind(name)
+            scope.bound[name] = scope.bound.get(name, 0) + 1
         elif name not in scope.names or scope.kind == "class":
             scope.read_name(name)
 
@@ -250,7 +217,9 @@ class ExpressionVisitor:
         self.visit_fields(node)
 
     def _visit_attribute(self, node: ast.Attribute) -> None:
-        if chain := self.chain(node):
+        if names := dotted_name(node):
+            self._read_names(names, Reference(self._mangled(names)))
+        elif chain := self.chain(node):
             self._read_chain(node, Reference(chain))
         else:
             self._note_reflection((node.attr,))
@@ -258,7 +227,7 @@ class ExpressionVisitor:
             self.visit(node.value)
 
     def _visit_subscript(self, node: ast.Subscript) -> None:
-        if chain := self.chain(node):
+        if node.slice.__class__ is ast.Constant and (chain := self.chain(node)):
             self._read_chain(node, Reference(chain))
         elif last_name(node.value) == "modules" and (above := self.chain(node.value)):
             self.tokens.append("Subscript")
@@ -268,6 +237,13 @@ class ExpressionVisitor:
             self.visit_fields(node)
 
     def _visit_call(self, node: ast.Call) -> None:
+        names = dotted_name(node.func)
+        if names and names[-1] not in _SPECIAL_CALLS:
+            self.tokens.append("Call")
+            self._read_names(names, Reference(self._mangled(names), *_arguments(node), is_called=True))
+            self.visit_list(node.args)
+            self.visit_list(node.keywords)
+            return
         for found in names_in_arguments(node):
             self.scope.read(Reference(found))
         if len(node.args) == 2 and (chain := self.chain(node)):
@@ -284,14 +260,18 @@ class ExpressionVisitor:
         if not _REFLECTIVE.isdisjoint(names):
             self.scope.passed += [Reference((REFLECTION, name)) for name in names if name in _REFLECTIVE]
 
+    def _read_names(self, names: list[str], reference: Reference) -> None:
+        if not _REFLECTIVE.isdisjoint(names):
+            self._note_reflection(names)
+        self.tokens.append("." + ".".join(names))
+        self.scope.read(reference)
+
     def _read_chain(self, node: ast.AST, reference: Reference) -> None:
         """Add the tokens of a chain, whose names are one reference."""
-        self._note_reflection(reference.chain)
         if names := dotted_name(node):
-            self.tokens.append("." + ".".join(names))
-            self.scope.read(reference)
+            self._read_names(names, reference)
             return
-        names = []
+        self._note_reflection(reference.chain)
         while isinstance(node, ast.Attribute):
             names.insert(0, f".{node.attr}")
             node = node.value
@@ -382,6 +362,7 @@ class ExpressionVisitor:
 
     visitors = Visitors(
         {
+            list: visit_list,
             ast.Constant: _visit_constant,
             ast.Name: _visit_name,
             ast.AugAssign: _visit_aug_assign,

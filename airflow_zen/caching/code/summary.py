@@ -2,11 +2,13 @@
 
 import marshal
 import re
+from collections.abc import Collection
 from hashlib import sha256
 from types import CodeType
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 # No postponed annotations: msgspec would evaluate each of them in every process.
 # The first name of a reference to an attribute that finds code of its own, wherever it is read from.
@@ -94,6 +96,69 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     definitions: tuple[Definition, ...]
     rebound: frozenset[str]
     effects: tuple[Effect, ...] = ()
+
+
+class BindingScope:
+    """The names that a function, class or module binds, and the references in it.
+
+    `loads` are looked up in the scopes around it, `passed` come from outside of all of them.
+    """
+
+    __slots__ = ("bound", "imports", "kind", "loads", "names", "outside", "passed", "walrus")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.bound: dict[str, int] = {}
+        self.outside: set[str] = set()
+        self.walrus: set[str] = set()
+        self.imports: dict[str, list[Import]] = {}
+        self.names: set[str] = set()
+        self.loads: list[Reference] = []
+        self.passed: list[Reference] = []
+
+    def bind(self, name: str) -> None:
+        """Add a name that the scope binds."""
+        self.bound[name] = self.bound.get(name, 0) + 1
+
+    def read_name(self, name: str) -> None:
+        """Add a plain name, once."""
+        if self.kind == "class":
+            self.read(Reference((name,)))
+        elif name not in self.names:
+            self.names.add(name)
+            self.loads.append(Reference((name,)))
+
+    def read(self, reference: Reference) -> None:
+        """Add a reference; a class body has only what it has bound so far."""
+        if self.kind == "class" and reference.chain[0] in self.bound:
+            self._add_imported(reference)
+        else:
+            self.loads.append(reference)
+
+    def _add_imports(self, local: Collection[str]) -> None:
+        read = set()
+        for reference in self.loads:
+            read.add(reference.chain[0])
+            if reference.chain[0] in local:
+                self._add_imported(reference)
+        for name in self.imports.keys() - read:
+            # Perhaps it is there for what the module does when it is loaded.
+            named = [each for each in self.imports[name] if each.attribute]
+            loaded = [Import(each.loads or each.module, "", each.level) for each in self.imports[name] if each.module]
+            self.passed.append(Reference((name,), imports=(*loaded, *named)))
+
+    def _add_imported(self, reference: Reference) -> None:
+        if found := self.imports.get(reference.chain[0]):
+            self.passed.append(structs.replace(reference, imports=tuple(found)))
+
+    def close(self) -> list[Reference]:
+        """Return the references that are looked up in the scope around this one."""
+        if self.kind == "class":
+            return self.loads
+        local = self.bound.keys() - self.outside if self.outside else self.bound
+        if self.imports:
+            self._add_imports(local)
+        return [reference for reference in self.loads if reference.chain[0] not in local]
 
 
 def constant_text(value: Any) -> str:

@@ -10,8 +10,7 @@ from hashlib import sha256
 from types import CodeType
 from typing import Any
 
-from airflow_zen.caching.code.expressions import (  # fmt: skip
-    BindingScope,
+from airflow_zen.caching.code.expressions import (
     ExpressionVisitor,
     Visitors,
     constant_string,
@@ -19,6 +18,7 @@ from airflow_zen.caching.code.expressions import (  # fmt: skip
     last_name,
 )
 from airflow_zen.caching.code.summary import (
+    BindingScope,
     Decorator,
     Definition,
     Effect,
@@ -35,6 +35,7 @@ _IGNORE_ANNOTATIONS = {
     "deleter", "getter", "lru_cache", "property", "setter", "staticmethod", "wraps",
 }  # fmt: skip
 _COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.TryStar, ast.Match)
+_NO_OPS = (ast.Expr, ast.AnnAssign, ast.Pass)
 # No token contains it: names cannot, and constants are written by repr.
 _SEPARATOR = "\x1f"
 
@@ -80,15 +81,16 @@ class _Summarizer(ExpressionVisitor):
 
     def visit_block(self, statements: Iterable[ast.stmt]) -> None:
         """Add statements, without those that do nothing."""
-        kept = [each for each in statements if not self._is_no_op(each)]
+        kept = [each for each in statements if each.__class__ not in _NO_OPS or not self._is_no_op(each)]
         if self.scope.kind != "module":
             self.visit_list(kept)
             return
         self.tokens.append(f"[{len(kept)}")
         for each in kept:
-            part = self._capture([each])
-            if (target := effect_target(each)) is not None:
-                self.effects.append(Effect(part, self.chain(target) or ()))
+            if (target := effect_target(each)) is None:
+                self.visit(each)
+            else:
+                self.effects.append(Effect(self._capture([each]), self.chain(target) or ()))
 
     def _is_no_op(self, node: ast.stmt) -> bool:
         if node.__class__ is ast.Expr:
@@ -113,10 +115,11 @@ class _Summarizer(ExpressionVisitor):
 
     def _visit_assign(self, node: ast.Assign) -> None:
         self.tokens.append("Assign")
-        self.visit(node.value)
+        self.visitors[node.value.__class__](self, node.value)
         self.visit_list(node.targets)
-        for target in node.targets:
-            self._note_literal(target, node.value)
+        if self.scope.kind == "class":
+            for target in node.targets:
+                self._note_literal(target, node.value)
 
     def _visit_ann_assign(self, node: ast.AnnAssign) -> None:
         if self.keeps_annotations:
