@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression
 import airflow_zen
 from airflow_zen import Artifact, Check, Model, NotNull, ValidationReport
 from airflow_zen.artifacts.ref import validate_artifact_name, validate_tag
+from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import ZenError
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.models.model import ModelSelector, validate_alias, validate_model_name
@@ -22,6 +23,7 @@ from airflow_zen.pruning.retention import parse_duration
 from airflow_zen.transports.base import normalize_root
 from airflow_zen.validation.evaluation import evaluate_model
 from airflow_zen.validation.validators import run_validator
+from tests.advice import advice_of
 
 FRAME = pd.DataFrame({"flight": ["a", "b", "c", "d"], "x": np.arange(4.0), "delay": [1.0, 2.0, 4.0, 3.0]})
 LINE = LinearRegression().fit(FRAME[["x"]], FRAME["delay"])
@@ -202,3 +204,31 @@ def test_type_of_a_loaded_value_is_the_type_itself(root) -> None:
     with pytest.raises(ZenError, match="Pass the type itself"):
         airflow_zen.load(ref, "pandas.DataFrame")
     assert airflow_zen.load(ref, pd.DataFrame).equals(FRAME)
+
+
+def test_artifact_of_another_root_is_read_with_its_stack(root, tmp_path, monkeypatch):
+    """A ref of another artifact root is refused; with the stack that made it, or with that root, it is read."""
+    ref = airflow_zen.save(1)
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "other"))
+    (option,) = advice_of(
+        lambda: airflow_zen.load(ref), r"Use the stack that made it, or set \[zen\] (artifact_root)\."
+    )
+    (tmp_path / "stacks.yaml").write_text(f"stacks: {{made: {{artifact_root: {root}}}}}")
+    assert airflow_zen.load(ref, stack="made") == 1
+    (tmp_path / "stacks.yaml").unlink()
+    monkeypatch.setenv(f"AIRFLOW__ZEN__{option.upper()}", str(root))
+    assert airflow_zen.load(ref) == 1
+
+
+def test_object_that_is_no_version_is_deleted(root):
+    """A foreign object that is the newest of a name's versions is refused by its key; without it the next is stored."""
+    airflow_zen.save_artifact(1, "n")
+    transport = open_stack().store.transport
+    (key,) = transport.list("names/n/versions")
+    transport.write(f"{key.rpartition('/')[0]}/0.json", b"{}")
+    (named,) = advice_of(
+        lambda: airflow_zen.save_artifact(2, "n"), r"'(\S+)' is not a version of an artifact\. Delete the object\."
+    )
+    transport.delete([named])
+    airflow_zen.save_artifact(2, "n")
+    assert airflow_zen.artifact("n").load() == 2

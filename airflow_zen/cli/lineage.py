@@ -104,7 +104,9 @@ def _deliver_pending(stack: Stack, recorder: MlflowRecorder, on_progress: Progre
         failed |= dict(delivery.failed)
         if not delivery.delivered:
             return delivered, [f"Not delivered: {run}: {reason}" for run, reason in failed.items()]
-    raise SystemExit("Another process is delivering now. Try again in a minute.")
+    raise SystemExit(
+        "Another process is delivering now. Run this again when it has ended; one that was killed keeps its lock for 15 minutes."
+    )
 
 
 def _close_ended_runs(stack: Stack, recorder: MlflowRecorder, on_progress: ProgressCallback) -> Iterator[str]:

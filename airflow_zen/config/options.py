@@ -24,6 +24,7 @@ DEFAULT_STACK = "default"
 LOCATION_OPTIONS = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
 
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_SECRETS_ADVICE = "Put secrets into the connections that artifact_conn_id and mlflow_conn_id name."
 _STACK_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _ACTIVE_LINE = r"(?m)^active[ \t]*:.*$"
 
@@ -153,7 +154,7 @@ def set_active_stack(file: StacksFile, name: str) -> None:
     text = file.path.read_text() if file.path.exists() else ""
     line = f"active: {name}"
     new = re.sub(_ACTIVE_LINE, line, text, count=1) if re.search(_ACTIVE_LINE, text) else f"{line}\n{text}"
-    if _parse_stacks(file.path, new) != StacksFile(file.path, file.stacks, name):
+    if not _is_file_of(new, StacksFile(file.path, file.stacks, name)):
         raise SettingsError(f"{str(file.path)!r} has a layout that cannot be changed safely. Write {line!r} there.")
     try:
         _replace_atomically(file.path.resolve(), new)
@@ -161,6 +162,14 @@ def set_active_stack(file: StacksFile, name: str) -> None:
         raise SettingsError(
             f"{str(file.path)!r} cannot be written: {error}. Set [zen] stack = {name} or AIRFLOW__ZEN__STACK={name} instead."
         ) from error
+
+
+def _is_file_of(text: str, file: StacksFile) -> bool:
+    """Whether a text has the contents of a file."""
+    try:
+        return _parse_stacks(file.path, text) == file
+    except SettingsError:
+        return False
 
 
 def _airflow_home() -> Path:
@@ -207,13 +216,12 @@ def _check_stack(where: str, name: Any, options: Any) -> None:
     for option, value in options.items():
         if option not in allowed:
             raise SettingsError(
-                f"{where} has no option {option!r}; it may set {', '.join(sorted(allowed))}. Put secrets into the "
-                "connections that artifact_conn_id and mlflow_conn_id name."
+                f"{where} has no option {option!r}; it may set {', '.join(sorted(allowed))}. {_SECRETS_ADVICE}"
             )
         if isinstance(value, dict | list):
             raise SettingsError(f"{where}: {option} takes one value, got {value!r}.")
         if "://" in str(value) and "@" in urlsplit(str(value)).netloc:
-            raise SettingsError(f"{where}: {option} contains credentials. Put them into a connection.")
+            raise SettingsError(f"{where}: {option} contains credentials. {_SECRETS_ADVICE}")
 
 
 def _replace_atomically(path: Path, text: str) -> None:

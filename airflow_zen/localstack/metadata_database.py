@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 DATABASE_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _EXAMPLE = "postgresql+psycopg2://airflow@127.0.0.1:5432/airflow"
-# For each database, Airflow's extra and the driver that its API uses besides that of the URL.
-_EXTRAS_AND_DRIVERS = {"postgresql": ("postgres", "asyncpg"), "mysql": ("mysql", "aiomysql")}
+# For each database, Airflow's extra, the driver in it for the URL, and the one that Airflow's API uses besides.
+_EXTRAS_AND_DRIVERS = {"postgresql": ("postgres", "psycopg2", "asyncpg"), "mysql": ("mysql", "mysqldb", "aiomysql")}
 _CONNECT_TIMEOUT = 5
 
 
@@ -44,13 +44,14 @@ def _verify_drivers(url: URL) -> None:
             f"--database takes a URL of PostgreSQL or MySQL such as {_EXAMPLE}, not of {kind!r}. "
             "The default is SQLite in the stack's directory."
         )
-    extra, async_driver = _EXTRAS_AND_DRIVERS[kind]
+    extra, driver, async_driver = _EXTRAS_AND_DRIVERS[kind]
     try:
         url.get_dialect().import_dbapi()
         import_module(async_driver)
     except (ImportError, NoSuchModuleError) as error:
         raise StackError(
-            f"No driver for {url.drivername!r}: {error}. Run pip install 'apache-airflow[{extra}]'."
+            f"No driver for {url.drivername!r}: {error}. Write {kind}+{driver}, whose drivers this installs: "
+            f"pip install 'apache-airflow[{extra}]'."
         ) from error
 
 

@@ -152,8 +152,8 @@ class Promotions:
             previous = promoted[-1] if promoted else ""
         if not previous or not current:
             raise PromotionRefused(
-                f"No promotion of {model}@{alias} to {_version_text(current)} from another version is known. Name the version: "
-                f"`airflow zen models promote {model} VERSION {alias}`."
+                f"No earlier version of {model}@{alias} is known. Name the version: `airflow zen models promote {model} "
+                f"VERSION {alias}`."
             )
         why = why or f"rollback from version {current}"
         move = Move(model=model, alias=alias, version=previous, previous=current, by=by, why=why, rollback=True)

@@ -61,7 +61,10 @@ def prune_stack(
     """
     with try_lock(stack.store.transport, PRUNE_LOCK_KEY, stack.clock) as lock:
         if not lock:
-            raise PruneBusy("Another prune of this artifact root is running. Wait for it, at most 15 minutes.")
+            raise PruneBusy(
+                "Another prune of this artifact root is running. Run this again when it has ended; one that was killed keeps "
+                "its lock for 15 minutes."
+            )
         notices = nullcontext(lambda: None) if dry_run else stack.store.prune_notices.announce(lock.record.holder)
         with notices as wait_for_writers:
             return _Prune(stack, lock, retention, dry_run, on_progress, wait_for_writers).run(unfinished)

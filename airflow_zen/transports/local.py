@@ -56,7 +56,8 @@ class LocalTransport(Transport):
             self._make_folder(self.scratch_directory)
         except OSError as error:
             raise SettingsError(
-                f"[zen] artifact_root {root!r} cannot be written: {error.strerror}. Create it, or choose another."
+                f"[zen] artifact_root {root!r} cannot be written: {error.strerror}. Make it a folder that this user may "
+                "write, or choose another."
             ) from error
 
     def local_path(self, key: str) -> Path:

@@ -118,7 +118,11 @@ def test_gets_the_files(zen, features, tmp_path):
     assert file.stat().st_mode & stat.S_IWUSR
     assert not os.path.samefile(file, Path(features[0].ref.uri) / "table.parquet")
     done = zen("get flights/features out")
-    assert (done.code, "already exists" in done.out) == (1, True)
+    assert (done.code, done.out) == (1, "out already exists. Name a directory that is new or empty.")
+    (tmp_path / "empty").mkdir()
+    for directory in ("new", "empty"):
+        assert zen(f"get flights/features {directory}").code == 0
+        assert (tmp_path / directory / "table.parquet").is_file()
 
 
 def test_refuses_damaged_files(zen, features, tmp_path):

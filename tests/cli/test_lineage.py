@@ -36,6 +36,11 @@ def test_sync_delivers_pending_step_runs(root, airflow_db, monkeypatch, capsys):
             lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
         assert "Not delivered: late/r1/train" in capsys.readouterr().out
         server.start()
+        with (
+            stack.records.delivery_lock(stack.clock),
+            pytest.raises(SystemExit, match="Run this again when it has ended"),
+        ):
+            lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
         lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
         lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
         assert capsys.readouterr().out.splitlines() == ["Delivered 1 step run.", "Delivered 0 step runs."]

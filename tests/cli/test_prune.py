@@ -10,6 +10,8 @@ import pytest
 from airflow_zen import save
 from airflow_zen.cli.prune import prune_artifacts
 from airflow_zen.config.settings import open_stack
+from tests import airflow_command
+from tests.advice import advice_of
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,12 @@ def test_prunes_while_mlflow_is_away(airflow_db, monkeypatch, capsys):
     }
 
 
-def test_requires_a_selection():
-    """Without an option that selects artifacts nothing is deleted."""
-    with pytest.raises(SystemExit, match="--unreferenced"):
-        call()
+@pytest.mark.airflow
+def test_requires_a_selection(airflow_db):
+    """Without an option that selects artifacts nothing is deleted; each option that the error names is one."""
+    options = advice_of(
+        call, r"Name what to delete: (--unreferenced) for .*; (--older-than 90d) and (--keep-last 5) for old runs"
+    )
+    for option in options:
+        code, out, told = airflow_command.call("zen", "artifacts", "prune", *option.split())
+        assert code == 0, out + told

@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_zen.config.options import StacksFile, read_stacks, set_active_stack
+from airflow_zen.config.options import read_stacks, set_active_stack
 from airflow_zen.errors import SettingsError
 
 STACKS_YAML = """\
@@ -52,17 +52,6 @@ def test_a_link_stays_a_link(path, tmp_path):
     assert "active: production" in path.read_text()
 
 
-def test_a_file_that_cannot_be_changed_safely_is_left_alone(path):
-    """A file whose layout does not allow changing one line is not touched; the error contains the line."""
-    path.write_text("{stacks: {production: {artifact_root: /r}}}")
-    with pytest.raises(SettingsError, match="not YAML"):
-        set_active_stack(read_stacks(path), "production")
-    path.write_text("stacks: {}\nactive: &name |\n  default\n")
-    with pytest.raises(SettingsError):
-        set_active_stack(StacksFile(path, {}, "default"), "production")
-    assert "&name" in path.read_text()
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -81,7 +70,7 @@ def test_a_file_that_cannot_be_changed_safely_is_left_alone(path):
             r"no option 'password'(.|\n)*Put secrets into the connections",
         ),
         ("stacks: {a: {artifact_root: [/r]}}", "takes one value"),
-        ("stacks: {a: {artifact_root: 's3://key:secret@host/bucket'}}", "contains credentials"),
+        ("stacks: {a: {artifact_root: 's3://key:secret@host/bucket'}}", r"contains credentials\. Put secrets into"),
     ],
 )
 def test_an_invalid_file_is_refused(path, text, reason):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import airflow_zen
 from airflow_zen.cli import stack_up
 from airflow_zen.cli.stack_up import compose_file
+from tests.advice import advice_of
+from tests.airflow_command import call
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILE = REPOSITORY / "docker" / "compose.yaml"
@@ -71,6 +74,17 @@ def test_another_file(docker, tmp_path):
         stack_up.down.func(arguments(file=str(tmp_path / "none.yaml")))
 
 
+def test_without_a_checkout(monkeypatch, tmp_path):
+    """Outside of a checkout no file is found; in one, and with `--file`, there is one."""
+    monkeypatch.setattr(airflow_zen, "__file__", str(tmp_path / "site-packages" / "airflow_zen" / "__init__.py"))
+    (option,) = advice_of(
+        lambda: compose_file(None, tmp_path),
+        r"Run this in a checkout of the repository, or name the file with --(file)\.",
+    )
+    assert compose_file(None, REPOSITORY / "docs") == FILE
+    assert compose_file(vars(arguments(**{option: str(FILE)}))["file"], tmp_path) == FILE
+
+
 def test_an_error_of_docker(docker, tmp_path):
     """If Docker fails, so does the command, and prints Docker's command line."""
     (tmp_path / "code").write_text("17")
@@ -81,8 +95,12 @@ def test_an_error_of_docker(docker, tmp_path):
 def test_without_docker(monkeypatch, tmp_path):
     """Without Docker the error names the way without containers, before anything is done."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit, match=r"no `docker` program(.|\n)*stack up local"):
-        stack_up.down.func(arguments())
+    (command,) = advice_of(
+        lambda: stack_up.down.func(arguments()),
+        r"no `docker` program.* or start the stack without containers: airflow (zen stack up local)\.",
+    )
+    # As far as the DAGs folder: the whole command is tried in test_stack.py.
+    assert "DAGs folder" in call(*command.split(), "--directory", tmp_path / "new", "--dags", tmp_path / "none").err
 
 
 def test_without_the_compose_plugin(monkeypatch, tmp_path):

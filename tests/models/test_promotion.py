@@ -12,15 +12,19 @@ from urllib.parse import urlsplit
 
 import mlflow
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.leases import LeaseRecord
 from airflow_zen.errors import LineageNotFound, ModelNameError, PromotionRefused
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
-from airflow_zen.models.promotion import Move, Promotions
+from airflow_zen.models.model import ModelSelector
+from airflow_zen.models.promotion import Move, Promotion, Promotions
 from airflow_zen.models.registered_models import RegisteredModels
 from airflow_zen.transports import open_transport
+from tests.advice import advice_of
+from tests.airflow_command import call
 from tests.servers.flaky import Failure, flaky
 
 pytestmark = pytest.mark.server
@@ -90,10 +94,13 @@ def test_lost_race_is_refused(promote, promotions, client, name):
     """An alias that moved since the comparison, here by hand, stays where it is."""
     promote("1")
     client.set_registered_model_alias(name, "champion", "3")
-    with pytest.raises(PromotionRefused, match="is version 3 now, and version 2 was compared with version 1"):
-        promote("2", "1")
+    (current,) = advice_of(
+        lambda: promote("2", "1"),
+        r"is version (\d) now, and version 2 was compared with version 1\. Evaluate and promote it again\.",
+    )
     assert champion(client, name) == "3"
     assert states(promotions, name) == [("1", "", "moved")]
+    assert promote("2", current)
 
 
 def test_only_one_of_many_concurrent_promotions_wins(promotions, server, transport, client, name, promote):
@@ -123,6 +130,51 @@ def test_repeated_try_of_a_task_has_moved_it(promote, client, name):
     assert not promote("1", "", origin="dag/other/promote/-1")
     client.set_registered_model_alias(name, "champion", "2")
     assert not promote("2", "1")
+
+
+def test_lost_race_for_the_next_number_is_refused(transport, promotions, promote, client, name):
+    """Where another process, whose lock had expired, moved the alias just before, it stays; it moves after a new comparison."""
+    promote("1")
+    create = transport.create
+
+    def create_after_another(key, content):
+        if "aliases" in key:
+            transport.create = create
+            create(key, replace(Promotion.from_json(content, key), version="3").to_json())
+            client.set_registered_model_alias(name, "champion", "3")
+        create(key, content)
+
+    transport.create = create_after_another
+    advice_of(lambda: promote("2", "1"), r"moved .*champion at the same time\. Evaluate and promote again\.")
+    assert champion(client, name) == "3"
+    assert promote("2", "3")
+    assert states(promotions, name) == [("1", "", "moved"), ("3", "1", "moved"), ("2", "3", "moved")]
+
+
+@pytest.fixture
+def call_advised(server, transport, monkeypatch):
+    """Call the command of an error, with a number for VERSION, as on the command line."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", transport.root)
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+
+    def call_with(command, version):
+        code, out, told = call(*command.replace("VERSION", version).split()[1:])
+        assert code == 0, out + told
+
+    return call_with
+
+
+def test_command_that_sets_an_alias(promotions, call_advised, client, name):
+    """The error for an alias that is not set, or has no earlier version, has the command that moves it."""
+    command = r"`(airflow zen models promote .+? VERSION champion)`"
+    (known,) = advice_of(
+        lambda: promotions.registry.get(ModelSelector(name, "@champion")), f"Set it with {command}, or"
+    )
+    call_advised(known, "2")
+    assert promotions.registry.get(ModelSelector(name, "@champion")).number == "2"
+    (known,) = advice_of(lambda: promotions.roll_back(name, "champion", "ada"), rf"Name the version: {command}\.")
+    call_advised(known, "1")
+    assert champion(client, name) == "1"
 
 
 def test_rollback_returns_to_the_version_before(promote, promotions, client, name):
@@ -206,8 +258,9 @@ def test_lock_of_a_killed_process_is_waited_for(transport, promotions, promote, 
     assert promote("2", "1")
     assert 29 <= sum(waited) <= 32
     _hold_lock(transport, name, until=2_000_000.0)
-    with pytest.raises(PromotionRefused, match="Another promotion of model"):
-        promote("3", "2")
+    advice_of(lambda: promote("3", "2"), r"Another promotion of model .* is running\. Try again\.")
+    waited.append(1_000_000.0)
+    assert promote("3", "2")
 
 
 def test_slow_holder_does_not_move_the_alias(transport, promotions, promote, client, name):
@@ -221,8 +274,7 @@ def test_slow_holder_does_not_move_the_alias(transport, promotions, promote, cli
         clock[0] += 31 * ("aliases" in key)
 
     transport.create = stand_still
-    with pytest.raises(PromotionRefused, match="too slow"):
-        promote("2", "1")
+    advice_of(lambda: promote("2", "1"), r"too slow to move .*champion safely\. Try again\.")
     assert champion(client, name) == "1"
     assert states(promotions, name)[-1] == ("2", "1", "abandoned")
     transport.create = write

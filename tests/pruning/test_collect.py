@@ -10,9 +10,11 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, ArtifactFolder
 from airflow_zen.artifacts.leases import LeaseStore, try_lock
-from airflow_zen.errors import ArtifactNotFound, PruneBusy, SettingsError
+from airflow_zen.errors import ArtifactNotFound, SettingsError
+from airflow_zen.pruning import collect
 from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention, parse_duration
+from tests.advice import advice_of
 from tests.pruning.conftest import stack_at
 from tests.servers.flaky import flaky
 
@@ -232,9 +234,30 @@ def test_deletes_in_batches(ceph):
 
 
 def test_one_at_a_time(stack):
-    """A second concurrent prune is refused."""
-    with try_lock(stack.store.transport, "prune/turn.json", stack.clock), pytest.raises(PruneBusy):
-        prune_stack(stack, Retention())
+    """A second concurrent prune is refused, until the first has ended, or was killed 15 minutes ago."""
+    with try_lock(stack.store.transport, "prune/turn.json", stack.clock):
+        (minutes,) = advice_of(
+            lambda: prune_stack(stack, Retention()),
+            r"Run this again when it has ended; one that was killed keeps its lock for (\d+) minutes\.",
+        )
+        late = stack.clock() + int(minutes) * 60
+        prune_stack(replace(stack, clock=lambda: late), Retention())
+    prune_stack(stack, Retention())
+
+
+def test_a_prune_that_stood_still(stack, monkeypatch):
+    """A prune whose lock has expired stops; the next one deletes the rest."""
+    for value in ("a", "b"):
+        stack.save(value)
+    now, delete = [time.time() + DAY], stack.store.transport.delete
+    monkeypatch.setattr(collect, "_ARTIFACTS_PER_BATCH", 1)
+    monkeypatch.setattr(stack.store.transport, "delete", lambda keys: (delete(keys), now.append(now[-1] + 1000.0)))
+    slow = replace(stack, clock=lambda: now[-1])
+    advice_of(lambda: prune_stack(slow, Retention(grace=0)), r"its lock expires\. Run it again: it continues\.")
+    assert list(stack.store.transport.list("artifacts"))
+    monkeypatch.undo()
+    prune_stack(slow, Retention(grace=0))
+    assert not list(stack.store.transport.list("artifacts"))
 
 
 def test_the_grace_begins_when_nothing_leads_to_an_artifact(stack, run, monkeypatch):

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk import Connection
 
-from airflow_zen.errors import SettingsError, StoreDenied
+from airflow_zen.errors import StoreDenied
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.credentials import fsspec_options
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.obstore import ObstoreTransport
+from tests.advice import advice_of
 from tests.servers.moto import moto as moto_server
 from tests.servers.s3 import REGION
 
@@ -126,11 +127,18 @@ def test_a_role_is_assumed(unprivileged_user, open_by_connection):
 
 
 def test_a_role_that_cannot_be_assumed(unprivileged_user, open_by_connection):
-    """The error for a role that does not exist, or does not trust the user, names the setting to fix."""
+    """The error for a role that does not exist, or does not trust the user, names the setting to fix, and it helps."""
     sts = {"sts": {"endpoint_url": unprivileged_user.endpoint}}
-    conn = connection(unprivileged_user, role_arn="arn:aws:iam:::role/nosuch", service_config=sts)
-    with pytest.raises(StoreDenied, match="role/nosuch cannot be assumed: .* Check role_arn"):
-        open_by_connection(conn, f"{unprivileged_user.root}/role").write("one", b"1")
+    root = f"{unprivileged_user.root}/role"
+
+    def write_as(**option):
+        open_by_connection(connection(unprivileged_user, service_config=sts, **option), root).write("one", b"1")
+
+    (option,) = advice_of(
+        lambda: write_as(role_arn="arn:aws:iam:::role/nosuch"),
+        r"role/nosuch cannot be assumed: .* Check (role_arn) and",
+    )
+    write_as(**{option: "arn:aws:iam:::role/artifacts"})
 
 
 def test_a_role_is_renewed_before_it_ends(moto):
@@ -162,10 +170,33 @@ def test_a_role_is_assumed_by_web_identity(moto, open_by_connection, tmp_path):
     assert transport.read("one") == b"1"
 
 
-def test_a_role_by_saml_is_refused(moto):
-    """An unsupported way to assume a role is refused with the supported ones."""
-    with pytest.raises(SettingsError, match="supports 'assume_role'"):
-        fsspec_options(connection(moto, role_arn=ROLE, assume_role_method="assume_role_with_saml"))
+def test_a_role_by_saml_is_refused(moto, tmp_path, monkeypatch):
+    """An unsupported way to assume a role is refused; the supported ones work, and so does a role of ~/.aws/config."""
+    sts = {"sts": {"endpoint_url": moto.endpoint}}
+
+    def transport_by(method, **extra):
+        conn = connection(moto, role_arn=ROLE, assume_role_method=method, service_config=sts, **extra)
+        return open_transport(f"{moto.root}/{method}", fsspec_options(conn))
+
+    *methods, federation, file = advice_of(
+        lambda: transport_by("assume_role_with_saml"),
+        r"supports '(\w+)', and '(\w+)' with federation '(file)' and a token file\. Use one of these, or leave \[zen\] "
+        r"artifact_conn_id empty and give the worker the role through its environment or ~/(\.aws/config)",
+    )
+    (tmp_path / "token").write_text("header.payload.signature")
+    web = {"federation": federation, "token_file": str(tmp_path / "token")}
+    web = {f"assume_role_with_web_identity_{name}": value for name, value in web.items()}
+    opened = [transport_by(method, **web) for method in methods]
+    (tmp_path / ".aws").mkdir()
+    keys = f"aws_access_key_id = {moto.access_key}\naws_secret_access_key = {moto.secret_key}\n"
+    (tmp_path / file).write_text(
+        f"[default]\nregion = {REGION}\nrole_arn = {ROLE}\nsource_profile = own\n[profile own]\n{keys}"
+    )
+    for name, value in {"HOME": str(tmp_path), "AWS_ENDPOINT_URL": moto.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    for each in (*opened, open_transport(f"{moto.root}/without-a-connection", {})):
+        each.write("one", b"1")
+        assert each.read("one") == b"1"
 
 
 def test_a_profile_is_used(ceph, open_by_connection, tmp_path, monkeypatch):
@@ -180,11 +211,16 @@ def test_a_profile_is_used(ceph, open_by_connection, tmp_path, monkeypatch):
 
 
 def test_a_missing_profile_is_named(ceph, monkeypatch, tmp_path):
-    """The error for a missing profile names the profile and its file."""
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    """The error for a missing profile names the profile and its file, in which it is found."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     options = fsspec_options(connection(ceph, keys=False, profile_name="nosuch"))
-    with pytest.raises(SettingsError, match=r"profile 'nosuch' is in ~/\.aws"):
-        open_transport(f"{ceph.root}/profile", options)
+    profile, folder = advice_of(
+        lambda: open_transport(f"{ceph.root}/profile", options), r"Check that profile '(\w+)' is in ~/(\.aws) of"
+    )
+    (tmp_path / folder).mkdir()
+    keys = f"aws_access_key_id = {ceph.access_key}\naws_secret_access_key = {ceph.secret_key}\n"
+    (tmp_path / folder / "credentials").write_text(f"[{profile}]\n{keys}")
+    open_transport(f"{ceph.root}/profile", options).write("one", b"1")
 
 
 def test_public_data_is_read_without_credentials(ceph, open_by_connection):

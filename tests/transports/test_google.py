@@ -10,10 +10,11 @@ from airflow.sdk import Connection
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from airflow_zen.errors import SettingsError, StoreDenied
+from airflow_zen.errors import StoreDenied
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.credentials import fsspec_options
 from airflow_zen.transports.fsspec import FsspecTransport
+from tests.advice import advice_of
 
 
 def connection(**extra):
@@ -86,10 +87,22 @@ def test_a_service_account_requests_a_token(google, token_server, form, tmp_path
     assert "assertion" in requests[0]
 
 
-def test_unsupported_fields_are_refused():
-    """A connection with impersonation is refused with the supported fields, and not opened as another user."""
-    with pytest.raises(SettingsError, match="'impersonation_chain'.*Use keyfile_dict"):
-        fsspec_options(connection(impersonation_chain="a@b"))
+def test_unsupported_fields_are_refused(google, token_server, tmp_path, monkeypatch):
+    """A connection with impersonation is refused; each field that the error names works, and so does a worker's identity."""
+    address, _ = token_server
+    (tmp_path / "key.json").write_text(json.dumps(service_account(address)))
+    *fields, _ = advice_of(
+        lambda: fsspec_options(connection(impersonation_chain="a@b")),
+        r"'impersonation_chain'.*Use (\w+), (\w+) or (\w+), or leave (\[zen\] artifact_conn_id) empty and give the worker",
+    )
+    for field in fields:
+        key = service_account(address) if field == "keyfile_dict" else str(tmp_path / "key.json")
+        conn = connection(**{field: key, "gcs.endpoint": google.endpoint})
+        open_transport(f"{google.root}/{field}", fsspec_options(conn)).write("one", b"1")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    transport = open_transport(f"{google.root}/identity", {"endpoint_url": google.endpoint})
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
 
 
 def test_a_missing_bucket_names_the_setting(google):

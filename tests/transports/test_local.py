@@ -14,6 +14,7 @@ from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.transports import local, open_transport
 from airflow_zen.transports.local import own_copy
+from tests.advice import advice_of
 
 OTHER_USER, GROUP = 12_345, 23_456
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -140,6 +141,31 @@ exec(sys.argv[4])
 def as_member(root, code):
     command = [sys.executable, "-c", _AS_MEMBER, str(root), str(GROUP), str(OTHER_USER), code]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@as_root
+def test_root_without_permissions(tmp_path):
+    """A root that the worker's user may not write is refused; with the permissions that the error asks for it is used."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.name.startswith(("test_", "popen-", "pytest-")):
+            folder.chmod(0o755)
+    (tmp_path / "root").mkdir(0o755)
+    code = f"LocalTransport({str(tmp_path / 'root')!r}).write('one', b'1')"
+    told = as_member(tmp_path, code).stderr
+    assert "Make it a folder that this user may write, or choose another." in told
+    (tmp_path / "root").chmod(0o777)
+    assert as_member(tmp_path, code).returncode == 0
+    assert (tmp_path / "root" / "one").read_bytes() == b"1"
+
+
+def test_file_instead_of_a_root(tmp_path):
+    """A root that is a file is refused; a folder in its place, and another one, are used."""
+    (root := tmp_path / "root").write_text("")
+    advice_of(lambda: open_transport(str(root), {}), r"Make it a folder that this user may write, or choose another\.")
+    open_transport(str(tmp_path / "another"), {}).write("one", b"1")
+    root.unlink()
+    root.mkdir()
+    open_transport(str(root), {}).write("one", b"1")
 
 
 @as_root

@@ -14,9 +14,11 @@ from blake3 import blake3
 from airflow_zen.artifacts.hashing import hash_hex
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, SettingsError
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.read_cache import ReadCache
+from tests.advice import advice_of
 from tests.servers.moto import moto
 
 START = multiprocessing.get_context("spawn")
@@ -126,10 +128,12 @@ def test_no_path_outside_the_cache_is_read_or_removed(tmp_path):
     forged = described(b"x")
     object.__setattr__(forged, "hash", str(victim))
     cache = ReadCache(tmp_path / "cache", 1000)
-    with pytest.raises(ArtifactRefused, match="has no hash"):
+    with pytest.raises(ArtifactRefused, match=r"has no hash, .*Run its step again\."):
         cache.fetch(forged, tmp_path / "target", lambda path: path.write_text("x"))
     assert victim.read_text() == "precious"
     assert not (tmp_path / "target").exists()
+    # What a step that ran again returns.
+    fetch(cache, b"x", tmp_path / "target", [])
 
 
 def test_refused_bytes_are_not_kept(tmp_path):
@@ -180,11 +184,21 @@ def test_killed_process_leaves_no_lock(tmp_path):
     assert not left.parent.exists()
 
 
-def test_directory_that_cannot_be_written_names_the_option(tmp_path):
-    """A cache directory that cannot be made is an error that names its setting."""
+def test_directory_that_cannot_be_written_names_the_option(tmp_path, monkeypatch):
+    """A cache directory that cannot be made names its setting; another one is used, and none at all is no error."""
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="local_cache_dir"):
-        ReadCache(tmp_path / "file", 1000)
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", "s3://bucket/zen")
+
+    def scratch_with(directory):
+        monkeypatch.setenv("AIRFLOW__ZEN__LOCAL_CACHE_DIR", directory)
+        return open_stack().store.temporary_directory()
+
+    advice_of(
+        lambda: scratch_with(f"{tmp_path}/file"),
+        r"\[zen\] local_cache_dir .*file' cannot be written: .*\. Choose another, or leave it empty\.",
+    )
+    assert scratch_with(f"{tmp_path}/another").is_relative_to(tmp_path / "another")
+    assert not scratch_with("").is_relative_to(tmp_path)
 
 
 def _read(root, options, cache, wire, target) -> None:

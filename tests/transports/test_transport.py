@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import metadata
 
 import pytest
 from blake3 import blake3
+from fsspec.registry import known_implementations
 
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 from airflow_zen.transports import open_transport
@@ -17,6 +19,7 @@ from airflow_zen.transports.base import key_of_url, normalize_root
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.local import LocalTransport
 from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
+from tests.advice import advice_of
 
 
 def _remote(server, kind, request):
@@ -234,9 +237,18 @@ def test_empty_root_names_the_setting(root):
 
 
 def test_unknown_scheme_names_the_remedy():
-    """A root whose filesystem is not installed is an error that says what to install."""
-    with pytest.raises(SettingsError, match="Install the filesystem"):
-        open_transport("nosuch://bucket/x", {})
+    """A root whose filesystem is not installed is an error; each extra that it names has the filesystem of a scheme."""
+    extras = advice_of(
+        lambda: open_transport("nosuch://bucket/x", {}),
+        r"Install the filesystem of its scheme, for example airflow-provider-zen\[(\w+)\], \[(\w+)\] or \[(\w+)\]\.",
+    )
+    package = metadata("airflow-provider-zen")
+    for extra, scheme in zip(extras, ("s3", "gs", "az"), strict=True):
+        module = known_implementations[scheme]["class"].partition(".")[0]
+        of_extra = [
+            line for line in package.get_all("Requires-Dist") if f"extra == '{extra}'" in line.replace('"', "'")
+        ]
+        assert any(line.startswith(module) for line in of_extra), of_extra
 
 
 def test_roots_have_one_form(tmp_path):
