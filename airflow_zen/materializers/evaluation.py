@@ -116,11 +116,11 @@ def confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
 
 def _cell_svg(count: int, row: int, column: int, shade: float) -> str:
     x, y = _MARGIN_LEFT + column * _CELL_SIZE, _MARGIN_TOP + row * _CELL_SIZE
-    ink = "#fff" if shade > 0.55 else "#1b2733"
+    ink = ' style="fill:#fff"' if shade > 0.55 else ""
     return (
         f'<rect x="{x}" y="{y}" width="{_CELL_SIZE - 1}" height="{_CELL_SIZE - 1}" fill="#2b62a8" '
-        f'fill-opacity="{shade:.3f}" stroke="#e3e9ee"/><text x="{x + _CELL_SIZE // 2}" y="{y + _CELL_SIZE // 2 + 4}" '
-        f'text-anchor="middle" style="fill:{ink}">{count}</text>'
+        f'fill-opacity="{shade:.3f}" stroke="currentColor" stroke-opacity=".15"/><text x="{x + _CELL_SIZE // 2}" y="{y + _CELL_SIZE // 2 + 4}" '
+        f'text-anchor="middle"{ink}>{count}</text>'
     )
 
 

@@ -44,6 +44,16 @@ class FusedOperator(BaseOperator):
         self.links: dict[str, str] = {}
         self.options = {"stack": stack, **options}
 
+    @classmethod
+    def get_serialized_fields(cls) -> frozenset[str]:
+        """Return what Airflow keeps of it, with the names of its steps, which the pages show while it runs."""
+        return super().get_serialized_fields() | {"step_names"}
+
+    @property
+    def step_names(self) -> list[str]:
+        """The names of its steps, in their order."""
+        return [*self.steps]
+
     def name_of_next(self, name: str) -> str:
         """Return the name of another step, with a number if the group has one of this name."""
         taken = sum(other.rpartition("__")[0] == name or other == name for other in self.steps)

@@ -90,11 +90,11 @@ def has_dag(dag_id: str) -> bool:
         return session.get(DagModel, dag_id) is not None
 
 
-def upstream_tasks(dag_id: str) -> Mapping[str, Sequence[str]]:
-    """Return the tasks before each task of the DAG's latest version; empty where Airflow does not have it."""
+def read_tasks(dag_id: str) -> Mapping[str, Any]:
+    """Read the tasks of the DAG's latest version by id; none where Airflow does not have it."""
     with create_session() as session:
         dag = SerializedDagModel.get_dag(dag_id, session=session)
-    return {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks} if dag else {}
+    return dag.task_dict if dag else {}
 
 
 def _instance(row: Any) -> InstanceState:

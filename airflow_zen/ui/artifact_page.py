@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import zipfile
@@ -63,7 +62,7 @@ def artifact_page(
         rows=rows_of(manifest),
         columns=[*map(_column, columns[:_MAX_COLUMNS])],
         more_columns=max(0, len(columns) - _MAX_COLUMNS),
-        facts={str(name): _fact_text(value) for name, value in summary.items()},
+        facts=bounded(summary),
         files=[
             FileFacts(path=file.path, size=file.size, url=url("download", file.path))
             for file in manifest.files[:_MAX_FILES]
@@ -207,7 +206,3 @@ def _column(column: Mapping[str, Any]) -> Column:
 
 def _finite(value: Any) -> float | None:
     return None if isinstance(value, str) else value
-
-
-def _fact_text(value: Any) -> str:
-    return shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str), 2000)

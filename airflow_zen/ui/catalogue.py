@@ -178,12 +178,10 @@ def _run_node(run: FoundRun) -> GraphNode:
 
 
 def _artifact_node(artifact: FoundArtifact) -> GraphNode:
-    short = artifact.digest[:8]
     return GraphNode(
         id=_artifact_id(artifact),
         kind="artifact",
         label=artifact.name,
-        detail=short,
         facts={"name": artifact.name, "digest": artifact.digest},
         name=artifact.name,
         digest=artifact.digest,

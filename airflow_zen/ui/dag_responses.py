@@ -23,7 +23,6 @@ class PlanPage(Answer):
 
     dag_id: str
     steps: list[PlannedRow]
-    summary: str = ""
     error: str = ""
 
 

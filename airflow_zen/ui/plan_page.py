@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
-from airflow_zen.planning.planned_step import Decision, plan_summary
 from airflow_zen.ui.dag_responses import PlannedRow, PlanPage
 
 _COMMAND = (sys.executable, "-m", "airflow", "zen", "plan", "--output", "json")
@@ -60,8 +59,7 @@ class Planner:
             steps = [_row(each) for each in json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("[{"))[0]]
         except (ValueError, KeyError, TypeError) as error:
             return _error(dag_id, f"`airflow zen plan` printed no plan ({error!r}): {done.stdout[:_MAX_ERROR]!r}.")
-        summary = plan_summary([(Decision(step.plan), step.seconds) for step in steps])
-        return PlanPage(dag_id=dag_id, steps=steps, summary=summary)
+        return PlanPage(dag_id=dag_id, steps=steps)
 
 
 def _error(dag_id: str, text: str) -> PlanPage:

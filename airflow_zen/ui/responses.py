@@ -50,7 +50,8 @@ class GraphNode(Answer):
 
     kind: `step`, `artifact` or `model`. state: of a step, `FINISHED`, `CACHED`, `FAILED`, `KILLED`, or while it has not
     ended Airflow's state in capitals, such as `RUNNING`, `QUEUED`, `SCHEDULED`, `UPSTREAM_FAILED`, `PENDING`. states:
-    the number of folded steps in each state. can_expand: whether `expand=<task_id>` shows its instances one by one.
+    the number of folded steps in each state. detail: of a step in a graph over several DAGs, its DAG. size: bytes of the
+    artifact, or of all. can_expand: whether `expand=<task_id>` shows its instances one by one.
     """
 
     id: str
@@ -68,6 +69,7 @@ class GraphNode(Answer):
     started: float | None = None
     ended: float | None = None
     seconds: float | None = None
+    size: int | None = None
     can_expand: bool = False
     url: str = ""
 
@@ -171,7 +173,7 @@ class FileFacts(Answer):
 class ArtifactPage(Answer):
     """An artifact in full: its facts, columns, files and previews.
 
-    facts: what the materializer recorded beside the columns, as text. download_url: all files as one ZIP, or the file
+    facts: what the materializer recorded beside the columns. download_url: all files as one ZIP, or the file
     itself where there is one.
     """
 
@@ -180,7 +182,7 @@ class ArtifactPage(Answer):
     rows: int | None
     columns: list[Column]
     more_columns: int
-    facts: dict[str, str]
+    facts: dict[str, Any]
     files: list[FileFacts]
     more_files: int
     libraries: dict[str, str]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_zen.lineage.graph.model import CACHED, Graph, Node, NodeKind, build_graph
 from airflow_zen.lineage.savings import totals_of_dag_run
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
-from airflow_zen.ui.airflow_runs import DagRunState, InstanceState, read_dag_run, upstream_tasks
+from airflow_zen.ui.airflow_runs import DagRunState, InstanceState, read_dag_run, read_tasks
 from airflow_zen.ui.facts import (
     group_of,
     key_of_origin,
@@ -24,6 +25,7 @@ from airflow_zen.ui.facts import (
 )
 from airflow_zen.ui.mlflow_links import dag_run_links
 from airflow_zen.ui.responses import GraphEdge, GraphNode, RunPage, StepRow, Totals
+from airflow_zen.ui.substep_states import with_substeps
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.description import PageUrls
@@ -38,6 +40,8 @@ _NOT_STARTED = 1e11
 # The worst state stands for a group.
 _BY_SEVERITY = ("FAILED", "KILLED", "UPSTREAM_FAILED", "UP_FOR_RETRY", "RUNNING", "DEFERRED", "RESTARTING", "QUEUED")
 _ENDED_STATES = ("FINISHED", CACHED, "SKIPPED", "REMOVED", "FAILED", "KILLED", "UPSTREAM_FAILED")
+# The page writes these numbers as the reader's language asks for.
+_FACTS_WITH_FIELDS = ("time", "size", "mapped", "states")
 
 Instance = tuple[str, int]
 
@@ -45,8 +49,7 @@ Instance = tuple[str, int]
 class RunSnapshot(msgspec.Struct, frozen=True):
     """A DAG run at one moment: the latest records of its step runs, and the state of each of its steps by instance.
 
-    batched: the steps that run in batches. Their records are those of elements, and Airflow's instances are batches, which
-    are shown until the first element has a record. So is a fused group until its first step has one.
+    batched: the steps that run in batches, whose elements are the instances. A fused group is one step until it runs.
     """
 
     dag_id: str
@@ -66,12 +69,16 @@ class RunSnapshot(msgspec.Struct, frozen=True):
         runs = {(run.id.task_id, run.id.map_index): run for run in found}
         if not (runs or airflow.state):
             return None
+        instances = with_substeps(dag_id, airflow.instances, {key: run.id.try_number for key, run in runs.items()})
         recorded = {task for task, _ in runs}
+        hidden = recorded | set(map(group_of, recorded))
+        known = {
+            (each.task_id, each.map_index): each
+            for each in instances
+            if (each.is_step or each.task_id in recorded)
+            and not ((each.is_batch or each.is_group) and each.task_id in hidden)
+        }
         batched = frozenset(each.task_id for each in airflow.instances if each.is_batch)
-        groups = {each.task_id for each in airflow.instances if each.is_group}
-        steps = {each.task_id for each in airflow.instances if each.is_step} | recorded
-        shown = steps - (batched & recorded) - (groups & set(map(group_of, recorded)))
-        known = {(each.task_id, each.map_index): each for each in airflow.instances if each.task_id in shown}
         return cls(dag_id, run_id, airflow, runs, known, batched)
 
     def tasks(self) -> Mapping[str, list[Instance]]:
@@ -150,14 +157,17 @@ def _task_row(snapshot: RunSnapshot, instances: Sequence[Instance], access: Acce
     """Return the row of a task: of its only instance, or of all together."""
     first = instances[0]
     states = Counter(map(snapshot.state, instances))
-    if first[1] >= 0:
-        return _mapped_row(snapshot, instances, states)
-    if run := snapshot.runs.get(first):
-        return step_row(run, access, snapshot.state(first))
-    known = snapshot.instances[first]
+    return _mapped_row(snapshot, instances, states) if first[1] >= 0 else instance_row(snapshot, first, access)
+
+
+def instance_row(snapshot: RunSnapshot, instance: Instance, access: Access) -> StepRow:
+    """Return the row of one task instance; without a record, what Airflow knows of it."""
+    if run := snapshot.runs.get(instance):
+        return step_row(run, access, snapshot.state(instance))
+    known = snapshot.instances[instance]
     return StepRow(
-        task_id=first[0],
-        state=snapshot.state(first),
+        task_id=instance[0],
+        state=snapshot.state(instance),
         started=known.started,
         ended=known.ended,
         try_number=known.try_number,
@@ -213,12 +223,13 @@ def _graph_node(node: Node, snapshot: RunSnapshot, access: Access) -> GraphNode:
     instances = _instances_of(node, task_id, snapshot)
     states = Counter(map(snapshot.state, instances))
     runs = [snapshot.runs[each] for each in instances if each in snapshot.runs]
+    state = worst_state(states) if task_id else ""
+    is_timed = node.count > 1 or state in _ENDED_STATES
     return GraphNode(
         id=node.id,
         kind=str(node.kind),
         label=node.label,
-        detail=_step_detail(node, states) if task_id else node.detail,
-        state=worst_state(states) if task_id else "",
+        state=state,
         count=node.count,
         states=dict(states) if node.count > 1 else {},
         facts=_visible_facts(node, access) if runs or not task_id else {"task": task_id},
@@ -228,17 +239,18 @@ def _graph_node(node: Node, snapshot: RunSnapshot, access: Access) -> GraphNode:
         digest=node.facts.get("digest", ""),
         started=min((run.started for run in runs), default=None),
         ended=node.ended,
-        seconds=sum(seconds_of(run) or 0.0 for run in runs) if runs else None,
+        seconds=sum(seconds_of(run) or 0.0 for run in runs) if runs and is_timed else None,
+        size=node.size,
         can_expand=bool(task_id) and node.count > 1,
         url=node.url if runs or not task_id else "",
     )
 
 
 def _visible_facts(node: Node, access: Access) -> dict[str, str]:
-    """Return the facts of a node: of an artifact that the user may not read, not where it is and who made it."""
+    """Return the facts of a node that have no field: of an artifact that the user may not read, not where it is and who made it."""
     origin = node.facts.get("made by", "")
     hidden = ("address", "made by") if origin and not access.may_read_origin(origin) else ()
-    return {name: text for name, text in node.facts.items() if name not in hidden}
+    return {name: text for name, text in node.facts.items() if name not in (*hidden, *_FACTS_WITH_FIELDS)}
 
 
 def _instances_of(node: Node, task_id: str, snapshot: RunSnapshot) -> list[Instance]:
@@ -249,20 +261,12 @@ def _instances_of(node: Node, task_id: str, snapshot: RunSnapshot) -> list[Insta
     return [(task_id, int(node.facts.get("map index") or -1))]
 
 
-def _step_detail(node: Node, states: Counter[str]) -> str:
-    """Return the line below a step's name: how it ended and when, or the number of instances in each state."""
-    if node.count > 1:
-        return " · ".join(f"{count} {state.lower()}" for state, count in states.most_common())
-    state = next(iter(states), "")
-    return node.detail if state in _ENDED_STATES and node.ended is not None else state.lower().replace("_", " ")
-
-
 def _data_edges(graph: Graph) -> Iterator[GraphEdge]:
     return (GraphEdge(source=edge.source, target=edge.target, label=edge.label) for edge in graph.edges)
 
 
 def _order_edges(graph: Graph, snapshot: RunSnapshot) -> Iterator[GraphEdge]:
-    """Yield the order of tasks before each step that has no record yet."""
+    """Yield the order of steps before each that has no record yet."""
     recorded = {task for task, _ in snapshot.runs}
     waiting = {task for task, _ in snapshot.instances} - recorded
     if not waiting:
@@ -270,8 +274,22 @@ def _order_edges(graph: Graph, snapshot: RunSnapshot) -> Iterator[GraphEdge]:
     nodes: dict[str, list[str]] = defaultdict(list)
     for node in graph.steps:
         nodes[node.facts.get("task", "")].append(node.id)
-    for task_id, upstream in upstream_tasks(snapshot.dag_id).items():
+    for task_id, upstream in _steps_before(read_tasks(snapshot.dag_id), nodes).items():
         if task_id in waiting:
             sources = [source for before in upstream for source in nodes.get(before, ())]
-            for target in nodes.get(task_id, ()) if len(sources) <= _MAX_ORDER_EDGES else ():
+            for target in nodes[task_id] if len(sources) <= _MAX_ORDER_EDGES else ():
                 yield from (GraphEdge(source=source, target=target, kind="order") for source in sources)
+
+
+def _steps_before(tasks: Mapping[str, Any], shown: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """Return the steps before each step; a fused group that is shown as its steps begins with the first, and ends with the last."""
+    found: dict[str, Sequence[str]] = {}
+    groups = {
+        task_id: [f"{task_id}.{name}" for name in getattr(task, "step_names", ())] or [task_id]
+        for task_id, task in tasks.items()
+    }
+    for task_id, task in tasks.items():
+        steps = [task_id] if task_id in shown else groups[task_id]
+        before = [each if each in shown else groups[each][-1] for each in sorted(task.upstream_task_ids)]
+        found |= {steps[0]: before, **{step: [previous] for previous, step in pairwise(steps)}}
+    return found

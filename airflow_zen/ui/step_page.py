@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,9 @@ from airflow_zen.ui.facts import (
     visible_run,
 )
 from airflow_zen.ui.responses import ArtifactFacts, KeyChange, KeyDiff, Link, RunKey, StepPage, StepRow
-from airflow_zen.ui.run_page import step_row
+from airflow_zen.ui.run_page import RunSnapshot, instance_row
 from airflow_zen.ui.step_metrics import StepMetrics, read_step_metrics
+from airflow_zen.ui.substep_states import with_substeps
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -43,16 +44,18 @@ _MAX_SHOWN_KEYS = 500
 def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | None:
     """Return the page of a task instance; None where neither Airflow nor the store has it."""
     airflow = read_dag_run(key.dag_id, key.run_id, [key.task_id, group_of(key.task_id)])
-    instances = {each.task_id: each for each in airflow.instances if each.map_index == key.map_index}
-    instance, group = instances.get(key.task_id), instances.get(group_of(key.task_id))
+    own = {each.task_id: each for each in airflow.instances if each.map_index == key.map_index}
     found = opened.tries(key.dag_id, key.run_id, key.task_id, key.map_index)
     tries = {run.id.try_number: visible_run(run, access) for run in found}
     run = tries.get(key.try_number or max(tries, default=0))
+    instance = _waiting_step(key, airflow.instances, opened) or own.get(key.task_id)
     if run and instance and instance.is_batch:
         instance = None
     if run is None and instance is None:
         return None
-    task = instance or (group if group and group.is_group else None)
+    task = own.get(key.task_id) or own.get(group_of(key.task_id))
+    in_batches = any(each.is_batch for each in airflow.instances)
+    has_task = task and not in_batches and (task.task_id == key.task_id or task.is_group)
     is_latest = key.try_number in (0, max(tries, default=0))
     state = state_of(run, instance if is_latest or run is None else None)
     page = StepPage(
@@ -61,8 +64,8 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
         state=state,
         live=bool(instance and not instance.has_ended),
         tries=sorted(tries),
-        in_batches=any(each.is_batch for each in airflow.instances),
-        instance=key.model_copy(update={"task_id": task.task_id, "try_number": 0}) if task else None,
+        in_batches=in_batches,
+        instance=key.model_copy(update={"task_id": task.task_id, "try_number": 0}) if task and has_task else None,
         parts=_parts(key, opened, access) if instance and instance.is_group else [],
     )
     return _with_record(page, run, opened, access) if run else _with_times(page, instance)
@@ -70,12 +73,24 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
 
 def _parts(group: RunKey, opened: OpenedStack, access: Access) -> list[StepRow]:
     """Return the rows of the steps of a fused group, in their order."""
-    runs = [
-        visible_run(run, access)
-        for run in opened.step_runs(group.dag_id, group.run_id)
-        if group_of(run.id.task_id) == group.task_id and run.id.map_index == group.map_index
+    snapshot = RunSnapshot.read(opened, group.dag_id, group.run_id, access)
+    if snapshot is None:
+        return []
+    found = [
+        each
+        for each in {**snapshot.runs, **snapshot.instances}
+        if (group_of(each[0]), each[1]) == (group.task_id, group.map_index)
     ]
-    return [step_row(run, access, state_of(run, None)) for run in sorted(runs, key=lambda run: run.started)]
+    return [instance_row(snapshot, each, access) for each in sorted(found, key=snapshot.started)]
+
+
+def _waiting_step(key: RunKey, instances: Sequence[InstanceState], opened: OpenedStack) -> InstanceState | None:
+    """Return the state of a step that shares its task instance with others and has no record of its try; None for another."""
+    if not any(each.is_batch or each.is_group for each in instances):
+        return None
+    tries = {(run.id.task_id, run.id.map_index): run.id.try_number for run in opened.step_runs(key.dag_id, key.run_id)}
+    steps = with_substeps(key.dag_id, [each for each in instances if each.is_batch or each.is_group], tries)
+    return next((each for each in steps if (each.task_id, each.map_index) == (key.task_id, key.map_index)), None)
 
 
 def find_ref(run: StepRun, side: str, argument: str) -> ArtifactRef | None:

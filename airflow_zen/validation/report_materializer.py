@@ -36,9 +36,7 @@ td.pass{color:#2e7d4f}td.fail{color:#b3261e;font-weight:600}td.warn{color:#8a5a0
 td.text{white-space:pre-wrap;min-width:90px;max-width:420px;overflow-wrap:break-word}td.number{text-align:right}
 iframe{width:100%;height:85vh;border:0;background:#fff}
 @media (prefers-color-scheme:dark){
-body{background:#15191e;color:#dfe5ea}p,th small,.row,tbody th{color:#9aa8b5}
-th,td{border-color:#2c353e}thead th{background:#1b2127;border-color:#3c4853}pre{background:#1b2127;border-color:#2c353e}
-td.pass{color:#7cc99a}td.fail{color:#ff8a80}td.warn,.cut{color:#f0b75e}
+td.pass{color:#7cc99a}td.fail{color:#ff8a80}td.warn{color:#f0b75e}
 }
 """
 

@@ -122,7 +122,6 @@ def test_plans_in_a_process_of_its_own(airflow_db, root, tmp_path, monkeypatch):
     page = planner.plan("planned")
     assert not page.error, page.error
     assert [(step.task_id, step.plan) for step in page.steps] == [("one", "miss")]
-    assert page.summary == "1 step: 0 reused (0.0 s saved), 1 computed"
     assert planner.plan("planned") is page
 
 

@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from datetime import datetime
 from functools import wraps
@@ -5,7 +6,10 @@ from urllib.parse import unquote
 
 import msgspec
 import pytest
+from airflow.models import TaskInstance
 from airflow.sdk import dag
+from airflow.utils.session import create_session
+from sqlalchemy import update
 
 from airflow_zen import fused
 from airflow_zen.config.settings import Settings, open_stack
@@ -35,6 +39,16 @@ def test_shows_steps_and_their_artifacts(ran, answer):
     flow = {(edge["source"], edge["target"]) for edge in page["edges"]}
     assert {("step:load:-1", train), (train, "steps:trial")} <= flow
     assert nodes["steps:trial"]["can_expand"]
+
+
+def test_sends_numbers_for_the_page_to_format(ran, answer):
+    """The time of a step and the size of an artifact are numbers: the reader's language decides how they are written."""
+    page = answer(f"api/dags/{ran()}/run", run_id="r1")
+    nodes = {node["label"]: node for node in page["nodes"]}
+    output = page["steps"][0]["outputs"][0]
+    assert (nodes["load.train"]["size"], nodes["load"]["seconds"]) == (output["size"], page["steps"][0]["seconds"])
+    assert nodes["trial × 5"]["seconds"] == pytest.approx(page["steps"][1]["seconds"])
+    assert not {"time", "size", "states"} & {name for node in page["nodes"] for name in node["facts"]}
 
 
 def test_expands_a_mapped_task(ran, answer):
@@ -155,7 +169,7 @@ def test_shows_the_elements_of_a_step_that_runs_in_batches(grouped, run_dag_test
 
 
 def test_shows_a_group_until_its_first_step_has_a_record(root, run_dag_test, answer):
-    """A fused group that has not run is one step in the table; one that has is its steps."""
+    """A fused group that has not run is one step, and comes after the last step of the group before it; one that has run is its steps."""
 
     @dag(dag_id="pages_of_groups", schedule=None, start_date=datetime(2026, 1, 1))
     def groups():
@@ -166,8 +180,55 @@ def test_shows_a_group_until_its_first_step_has_a_record(root, run_dag_test, ans
             best([failed])
 
     run = run_dag_test(groups())
-    assert states(answer(f"api/dags/{run.dag_id}/run", run_id=run.run_id)) == {
+    page = answer(f"api/dags/{run.dag_id}/run", run_id=run.run_id)
+    order = [(edge["source"], edge["target"]) for edge in page["edges"] if edge["kind"] == "order"]
+    assert order == [("step:first.trial:-1", "step:second:-1")]
+    assert states(page) == {
         "first.load": ("FINISHED", "miss"),
         "first.trial": ("FAILED", "miss"),
         "second": ("UPSTREAM_FAILED", ""),
     }
+
+
+def test_shows_the_steps_of_a_group_and_the_elements_of_a_batch_while_they_run(grouped, run_dag_test, answer, root):
+    """Steps that share a task instance have states and pages of their own before they have a record of its try."""
+    run = run_dag_test(grouped)
+    path, query = f"api/dags/{run.dag_id}", {"run_id": run.run_id}
+    _set_tasks(run, "prepare", state="running", try_number=2)
+    _set_tasks(run, "trial", state="failed", map_index=1)
+    (record,) = root.glob("runs/*/*/steps/trial/3.1.json")
+    record.unlink()
+
+    page = answer(f"{path}/run", **query)
+    assert states(page)["prepare.load"] == ("RUNNING", "miss")
+    assert states(page)["prepare.trial"] == ("PENDING", "miss")
+    assert next(row["states"] for row in page["steps"] if row["task_id"] == "trial") == {"FINISHED": 4, "FAILED": 1}
+    mapped = answer(f"{path}/mapped", task_id="trial", **query)
+    assert [(row["map_index"], row["state"]) for row in mapped["rows"]][2:] == [
+        (2, "FINISHED"),
+        (3, "FAILED"),
+        (4, "FINISHED"),
+    ]
+    element = answer(f"{path}/step", task_id="trial", map_index=3, **query)
+    assert (element["state"], element["recorded"], element["instance"]) == ("FAILED", False, None)
+
+    shutil.rmtree(record.parents[1] / "prepare.trial")
+    part = answer(f"{path}/step", task_id="prepare.trial", **query)
+    assert (part["state"], part["live"], part["recorded"], part["instance"]["task_id"]) == (
+        "PENDING",
+        True,
+        False,
+        "prepare",
+    )
+    group = answer(f"{path}/step", task_id="prepare", **query)
+    assert [(row["task_id"], row["state"]) for row in group["parts"]] == [
+        ("prepare.load", "RUNNING"),
+        ("prepare.trial", "PENDING"),
+    ]
+
+
+def _set_tasks(run, task_id, map_index=-1, **values):
+    """Give a task instance another state in Airflow's database."""
+    found = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "map_index": map_index}
+    with create_session() as session:
+        session.execute(update(TaskInstance).filter_by(**found).values(**values))

@@ -37,7 +37,7 @@ class Node(msgspec.Struct, frozen=True):
     """One step or one artifact, or `count` similar ones that are shown as one.
 
     `state` is a step's status in MLflow, or `CACHED`; artifacts have none. `facts` are details for the reader, in
-    order. `url` is the page in MLflow. Times are seconds since the epoch.
+    order. `url` is the page in MLflow. Times are seconds since the epoch. `size` is that of artifacts together, in bytes.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Node(msgspec.Struct, frozen=True):
     url: str = ""
     started: float | None = None
     ended: float | None = None
+    size: int | None = None
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -289,13 +290,15 @@ def _artifact_node(flow: _ArtifactFlow, dag_id: str, pages: PageUrls) -> Node:
         detail=f"{what} · {short_digest(ref.digest)[:8]}",
         facts=_nonempty_facts(facts),
         url=pages.artifact_url(ref),
+        size=ref.size,
     )
 
 
 def _collapsed_artifacts_node(flows: Sequence[_ArtifactFlow], dag_id: str) -> Node:
     refs = [flow.ref for flow in flows]
     names = sorted({ref.name.removeprefix(f"{dag_id}/") for ref in refs})
-    size = format_bytes(sum(ref.size for ref in refs))
+    total = sum(ref.size for ref in refs)
+    size = format_bytes(total)
     digests = "".join(sorted(ref.digest for ref in refs))
     facts = {
         "names": ", ".join(names),
@@ -310,6 +313,7 @@ def _collapsed_artifacts_node(flows: Sequence[_ArtifactFlow], dag_id: str) -> No
         detail=f"{len({ref.digest for ref in refs})} contents · {size}",
         count=len(refs),
         facts=_nonempty_facts(facts),
+        size=total,
     )
 
 

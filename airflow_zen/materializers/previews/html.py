@@ -26,7 +26,9 @@ ELLIPSIS = "…"
 _PNG_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
+# A frame's background is that of the page around it, in both colour schemes.
 _STYLE = """
+:root{color-scheme:light dark}
 body{margin:20px;font:13px/1.45 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:#1b2733}
 h1{margin:0 0 2px;font-size:16px}h2{margin:22px 0 8px;font-size:13px}
 p{margin:2px 0 10px;color:#5b6b7b}
@@ -42,6 +44,10 @@ svg text{font-size:10px;font-weight:400;fill:#5b6b7b}
 img,iframe{max-width:100%;border:1px solid #e3e9ee;border-radius:6px}
 iframe{width:100%;height:75vh;background:#fff}
 .cut{color:#a85b00}
+@media (prefers-color-scheme:dark){
+body{color:#dfe5ea}p,th small,.row,tbody th{color:#9aa8b5}svg text{fill:#9aa8b5}.cut{color:#f0b75e}
+th,td{border-color:#3a444e}thead th{background:#1b2127;border-color:#4c5863}pre{background:#1b2127}pre,img,iframe{border-color:#3a444e}
+}
 """
 
 BINS = 20
@@ -169,7 +175,7 @@ def top_values(values: Sequence[tuple[str, int]], others: int) -> Markup:
     rows = [*values, *([(f"{ELLIPSIS} others", others)] if others else [])]
     total = sum(count for _, count in rows) or 1
     lines = (
-        f'<rect x="0" y="{at * _ROW_HEIGHT}" width="{count / total * _CHART_WIDTH:.1f}" height="{_ROW_HEIGHT - 2}" fill="#cfe0f3"/>'
+        f'<rect x="0" y="{at * _ROW_HEIGHT}" width="{count / total * _CHART_WIDTH:.1f}" height="{_ROW_HEIGHT - 2}" fill="#5b8fd0" fill-opacity=".3"/>'
         f'<text x="3" y="{at * _ROW_HEIGHT + 10}">{escape_html(truncate(text, 16))}<title>{escape_html(truncate(text))}</title></text>'
         f'<text x="{_CHART_WIDTH}" y="{at * _ROW_HEIGHT + 10}" text-anchor="end">{count / total:.0%}</text>'
         for at, (text, count) in enumerate(rows)
@@ -197,7 +203,7 @@ def line_chart(
     parts = [_axes_svg(scale_x, scale_y, x_title, y_title)]
     if diagonal:
         ends = f'x1="{_PLOT_LEFT}" y1="{_PLOT_HEIGHT - _PLOT_BOTTOM}" x2="{_PLOT_WIDTH - 10}" y2="{_PLOT_TOP}"'
-        parts.append(f'<line {ends} stroke="#c3ced8" stroke-dasharray="4 3"/>')
+        parts.append(f'<line {ends} stroke="currentColor" stroke-opacity=".3" stroke-dasharray="4 3"/>')
     parts += [_line_svg(line, scale_x, scale_y, _LINE_COLORS[at]) for at, line in enumerate(plotted)]
     parts += [_legend_svg(line, at) for at, line in enumerate(plotted) if line.name]
     width = _PLOT_WIDTH + (220 if any(line.name for line in plotted) else 0)
@@ -238,7 +244,7 @@ def _line_svg(line: Line, x: _Scale, y: _Scale, color: str) -> str:
 def _axes_svg(x: _Scale, y: _Scale, x_title: str, y_title: str) -> str:
     bottom, middle = _PLOT_HEIGHT - _PLOT_BOTTOM, (_PLOT_LEFT + _PLOT_WIDTH - 10) / 2
     return (
-        f'<rect x="{_PLOT_LEFT}" y="{_PLOT_TOP}" width="{_PLOT_WIDTH - 10 - _PLOT_LEFT}" height="{bottom - _PLOT_TOP}" fill="none" stroke="#c3ced8"/>'
+        f'<rect x="{_PLOT_LEFT}" y="{_PLOT_TOP}" width="{_PLOT_WIDTH - 10 - _PLOT_LEFT}" height="{bottom - _PLOT_TOP}" fill="none" stroke="currentColor" stroke-opacity=".3"/>'
         f'<text x="{_PLOT_LEFT}" y="{bottom + 13}">{x.low:.4g}</text>'
         f'<text x="{_PLOT_WIDTH - 10}" y="{bottom + 13}" text-anchor="end">{x.high:.4g}</text>'
         f'<text x="{_PLOT_LEFT - 4}" y="{bottom}" text-anchor="end">{y.low:.4g}</text>'

@@ -9,7 +9,7 @@ import { ArtifactView } from "../shared/ArtifactView";
 import { type Column, DataTable } from "../shared/DataTable";
 import { Differences } from "../shared/Differences";
 import { Facts } from "../shared/Facts";
-import { formatBytes, formatNumber, formatTime } from "../shared/format";
+import { formatBytes, formatNumber, formatShape, formatTime } from "../shared/format";
 import { cataloguePage, RunLink } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
@@ -23,7 +23,7 @@ const versionColumns = (shown: string): readonly Column<CatalogueRow>[] => [
     cell: ({ name, version, created }) =>
       version === shown ? <strong>{formatTime(created)}</strong> : <Link to={cataloguePage(name, version)}>{formatTime(created)}</Link>,
   },
-  { name: "Shape", cell: ({ shape }) => shape },
+  { name: "Shape", cell: ({ shape }) => formatShape(shape) },
   { name: "Size", numeric: true, value: ({ size }) => size, cell: ({ size }) => formatBytes(size) },
   { name: "Digest", cell: ({ digest }) => <code>{digest.slice(0, 12)}</code> },
   { name: "Tags", cell: ({ tags }) => <Tags tags={tags} /> },

@@ -6,7 +6,7 @@ import { Link } from "react-router-dom";
 import type { CataloguePage, CatalogueRow } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
-import { className, formatBytes, formatNumber, formatTime } from "../shared/format";
+import { className, formatBytes, formatNumber, formatShape, formatTime } from "../shared/format";
 import { cataloguePage, RunLink } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
@@ -25,7 +25,7 @@ const COLUMNS: readonly Column<CatalogueRow>[] = [
     ),
   },
   { name: "Type", value: ({ type }) => type, cell: ({ type }) => <span title={type}>{className(type)}</span> },
-  { name: "Shape", cell: ({ shape }) => shape },
+  { name: "Shape", cell: ({ shape }) => formatShape(shape) },
   { name: "Size", numeric: true, value: ({ size }) => size, cell: ({ size }) => formatBytes(size) },
   { name: "Newest version", value: ({ created }) => created, cell: ({ created }) => formatTime(created) },
   { name: "Tags", cell: ({ tags }) => <Tags tags={tags} /> },

@@ -5,7 +5,7 @@ import { useState } from "react";
 import type { PlannedRow, PlanPage } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
-import { formatBytes, formatSeconds } from "../shared/format";
+import { formatBytes, formatNumber, formatSeconds } from "../shared/format";
 import { OriginLink } from "../shared/links";
 import { Show } from "../shared/states";
 
@@ -37,14 +37,27 @@ const columns = (dagId: string): readonly Column<PlannedRow>[] => [
   { name: "Size before", numeric: true, value: ({ size }) => size, cell: ({ size }) => (size === null ? "" : formatBytes(size)) },
 ];
 
+/** Say how many steps would be reused and computed, and how long the latter took before. */
+const summaryOf = (steps: readonly PlannedRow[]) => {
+  const [hits, misses, unknown] = ["hit", "miss", "unknown"].map((plan) => steps.filter((step) => step.plan === plan));
+  const seconds = (rows: readonly PlannedRow[] = []) => rows.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
+  const isTimed = misses?.some((row) => row.seconds !== null) ?? false;
+  return [
+    `${formatNumber(steps.length)} ${steps.length === 1 ? "step" : "steps"}`,
+    `${formatNumber(hits?.length ?? 0)} reused (${formatSeconds(seconds(hits))} saved)`,
+    `${formatNumber(misses?.length ?? 0)} computed${isTimed ? `, about ${formatSeconds(seconds(misses))}` : ""}`,
+    ...(unknown?.length ? [`${formatNumber(unknown.length)} not known until the run`] : []),
+  ].join(" · ");
+};
+
 const Plan = ({ dagId }: { readonly dagId: string }) => {
   const answer = useApi<PlanPage>(route(["dags", dagId, "plan"]));
   return (
     <Show answer={answer} what="the plan">
-      {({ error, summary, steps }) =>
+      {({ error, steps }) =>
         error === "" ? (
           <Stack gap={2}>
-            <Text fontWeight="semibold">{summary}</Text>
+            <Text fontWeight="semibold">{summaryOf(steps)}</Text>
             <DataTable columns={columns(dagId)} label="Plan of the next run" rowKey={({ task_id }) => task_id} rows={steps} />
           </Stack>
         ) : (

@@ -7,7 +7,7 @@ import type { DagArtifacts, VersionPoint, VersionSeries } from "../shared/answer
 import { route, useApi } from "../shared/api";
 import { Chart } from "../shared/Chart";
 import { type Column, DataTable } from "../shared/DataTable";
-import { formatBytes, formatNumber, formatTime } from "../shared/format";
+import { formatBytes, formatNumber, formatShape, formatTime } from "../shared/format";
 import { cataloguePage, RunLink } from "../shared/links";
 import { Section } from "../shared/Section";
 import { Empty, Show } from "../shared/states";
@@ -19,7 +19,7 @@ const columns = (name: string, dagId: string): readonly Column<VersionPoint>[] =
     value: ({ created }) => created,
     cell: ({ version, created }) => <Link to={cataloguePage(name, version)}>{formatTime(created)}</Link>,
   },
-  { name: "Shape", value: ({ rows }) => rows, cell: ({ shape }) => shape },
+  { name: "Shape", value: ({ rows }) => rows, cell: ({ shape }) => formatShape(shape) },
   { name: "Size", numeric: true, value: ({ size }) => size, cell: ({ size }) => formatBytes(size) },
   {
     name: "Changes of the schema",

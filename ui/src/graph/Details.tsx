@@ -3,8 +3,10 @@ import { Box, Button, Heading, Stack, Text } from "@chakra-ui/react";
 import { Link } from "react-router-dom";
 
 import type { GraphEdge, GraphNode } from "../shared/answers";
+import { formatBytes, formatSeconds, formatShape } from "../shared/format";
 import { External, mappedPage, OriginLink, stepPage } from "../shared/links";
 import { States } from "../shared/State";
+import { detailOf } from "./cards";
 
 interface Props {
   readonly node: GraphNode;
@@ -60,6 +62,13 @@ const PageLink = ({ node, dagId, runId }: Pick<Props, "node" | "dagId" | "runId"
   );
 };
 
+/** Return the facts of a node, in words of the reader's language where they are numbers. */
+const factsOf = ({ count, facts, seconds, size }: GraphNode): readonly (readonly [name: string, text: string])[] => [
+  ...Object.entries(facts).map(([name, text]) => [name, name === "shape" ? formatShape(text) : text] as const),
+  ...(seconds === null ? [] : [["time", formatSeconds(seconds) + (count > 1 ? " in all" : "")] as const]),
+  ...(size === null ? [] : [["size", formatBytes(size) + (count > 1 ? " in all" : "")] as const]),
+];
+
 const SHOWN_ABOVE = new Set(["state", "task"]);
 
 export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }: Props) => {
@@ -73,7 +82,7 @@ export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }
           <Heading as="h2" overflowWrap="anywhere" size="sm">
             {node.label}
           </Heading>
-          {isStep ? <States state={node.state} states={node.states} /> : <Text color="fg.muted">{node.detail}</Text>}
+          {isStep ? <States state={node.state} states={node.states} /> : <Text color="fg.muted">{detailOf(node)}</Text>}
         </Box>
         <PageLink dagId={dagId} node={node} runId={runId} />
         {node.can_expand && onExpand !== undefined ? (
@@ -84,7 +93,7 @@ export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }
         <Neighbors ends={before} nodes={nodes} onChoose={onChoose} title={isStep ? "Reads" : "Made by"} />
         <Neighbors ends={after} nodes={nodes} onChoose={onChoose} title={isStep ? "Makes" : "Read by"} />
         <dl className="zen-facts">
-          {Object.entries(node.facts).filter(([name]) => !SHOWN_ABOVE.has(name)).map(([name, text]) => (
+          {factsOf(node).filter(([name]) => !SHOWN_ABOVE.has(name)).map(([name, text]) => (
             <div key={name} style={{ display: "contents" }}>
               <dt>{name}</dt>
               <dd>

@@ -20,7 +20,7 @@ import { statePalette } from "../shared/State";
 import { useColorMode } from "../shared/theme";
 import { useQuery } from "../shared/useQuery";
 import { relatives } from "./follow";
-import { ArtifactCard, type CardNode, sizeOf, StepCard } from "./cards";
+import { ArtifactCard, type CardNode, detailOf, sizeOf, StepCard } from "./cards";
 import { Details } from "./Details";
 import { nextNode } from "./keys";
 import { usePositions } from "./usePositions";
@@ -132,7 +132,7 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
               selected: node.id === chosenId,
               draggable: false,
               connectable: false,
-              ariaLabel: `${node.kind} ${node.label}, ${node.detail}`,
+              ariaLabel: `${node.kind} ${node.label}, ${detailOf(node)}`,
             })),
     [nodes, positions, near, found, chosenId],
   );

@@ -2,7 +2,7 @@
 import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
 
 import type { GraphNode } from "../shared/answers";
-import { formatNumber } from "../shared/format";
+import { className, formatBytes, formatNumber, formatSeconds, formatShape } from "../shared/format";
 import { statePalette, stateWord } from "../shared/State";
 
 export type CardNode = Node<{ readonly node: GraphNode; readonly dimmed: boolean; readonly found: boolean }>;
@@ -41,19 +41,32 @@ export const StepCard = (props: NodeProps<CardNode>) => {
         >
           {stateWord(node.state)}
         </span>
-        <span className="zen-rest">{detailWithoutState(node)}</span>
+        <span className="zen-rest">{stepDetail(node)}</span>
       </div>
     </div>
   );
 };
 
-/** Return how many instances are in each state; of one, the server's detail without the state, which has a mark of its own. */
-const detailWithoutState = ({ detail, states }: GraphNode) => {
+const joined = (parts: readonly string[]) => parts.filter((part) => part !== "").join(" · ");
+
+/** Return how many instances are in each state; of one, its DAG, where there are several, and its time. */
+const stepDetail = ({ detail, seconds, states }: GraphNode) => {
   const counted = Object.entries(states);
-  if (counted.length === 0) return detail.replace(/^[^·]*(·\s*|$)/, "");
+  if (counted.length === 0) return joined([detail, seconds === null ? "" : formatSeconds(seconds)]);
   if (counted.length === 1) return "";
   return counted.map(([state, count]) => `${formatNumber(count)} ${stateWord(state)}`).join(" · ");
 };
+
+/** Return what an artifact is and how its digest begins; of several their size. */
+const artifactDetail = ({ count, digest, facts, size }: GraphNode) => {
+  if (count > 1) return size === null ? "" : formatBytes(size);
+  const shape = formatShape(facts["shape"] ?? "").replace(/ (rows|columns)\b/g, "");
+  return joined([shape || className(facts["type"] ?? ""), digest.slice(0, 8)]);
+};
+
+/** Return what the graph says of a node below its name. */
+export const detailOf = (node: GraphNode) =>
+  node.kind === "step" ? joined([node.count > 1 ? "" : stateWord(node.state), stepDetail(node)]) : artifactDetail(node);
 
 export const ArtifactCard = (props: NodeProps<CardNode>) => {
   const { node } = props.data;
@@ -69,7 +82,7 @@ export const ArtifactCard = (props: NodeProps<CardNode>) => {
         {name}
       </div>
       <div className="zen-card-detail">
-        <span className="zen-rest">{[...dag, node.detail].join(" · ")}</span>
+        <span className="zen-rest">{joined([...dag, artifactDetail(node)])}</span>
       </div>
     </div>
   );

@@ -1,7 +1,7 @@
 import { Badge } from "@chakra-ui/react";
 
 import type { ArtifactFacts } from "./answers";
-import { formatBytes, typeName } from "./format";
+import { formatBytes, formatShape, typeName } from "./format";
 import { RunLink } from "./links";
 
 const ArtifactName = ({ artifact, dagId }: { readonly artifact: ArtifactFacts; readonly dagId: string }) => {
@@ -16,7 +16,7 @@ export const ArtifactList = ({ artifacts, dagId }: { readonly artifacts: readonl
       <li key={artifact.argument}>
         <ArtifactName artifact={artifact} dagId={dagId} />{" "}
         <span className="zen-muted">
-          {artifact.shape || typeName(artifact.type)} · {formatBytes(artifact.size)}
+          {formatShape(artifact.shape) || typeName(artifact.type)} · {formatBytes(artifact.size)}
         </span>{" "}
         {artifact.is_new_version ? <Badge size="xs">new version</Badge> : null}
       </li>

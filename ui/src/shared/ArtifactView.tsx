@@ -5,7 +5,7 @@ import type { ReactNode } from "react";
 import type { ArtifactPage, Column as TableColumn, FileFacts, PreviewFile } from "./answers";
 import { type Column, DataTable } from "./DataTable";
 import { Facts } from "./Facts";
-import { formatBytes, formatIsoTime, formatNumber, typeName } from "./format";
+import { formatBytes, formatIsoTime, formatNumber, formatShape, typeName } from "./format";
 import { External } from "./links";
 import { TextPreview } from "./TextPreview";
 import { Value } from "./Value";
@@ -114,13 +114,15 @@ export const ArtifactView = ({ page }: { readonly page: ArtifactPage }) => {
       <Facts
         facts={[
           ["Type", typeName(artifact.type)],
-          ["Shape", artifact.shape],
+          ["Shape", formatShape(artifact.shape)],
           ["Size", formatBytes(artifact.size)],
           ["Version", formatIsoTime(artifact.version)],
           ["Encoding", <code key="encoding">{artifact.encoding}</code>],
           ["Digest", <code key="digest">{artifact.digest}</code>],
           ["Address", <code key="address">{page.address}</code>],
-          ...Object.entries(page.facts).filter(([name]) => !OWN_FACTS.has(name)),
+          ...Object.entries(page.facts)
+            .filter(([name]) => !OWN_FACTS.has(name))
+            .map(([name, value]) => [name, <Value key={name} value={value} />] as const),
           ["Written with", Object.entries(libraries).map(([name, version]) => `${name} ${version}`).join(", ")],
           ["MLflow", artifact.mlflow_url === "" ? "" : <External key="mlflow" url={artifact.mlflow_url}>Open in MLflow</External>],
         ]}

@@ -1,12 +1,23 @@
 import type { Difference } from "./answers";
 import { type Column, DataTable } from "./DataTable";
+import { formatBytes, formatSeconds, formatShape } from "./format";
 import { Value } from "./Value";
+
+const FORMATS: Readonly<Record<string, (value: number) => string>> = { bytes: formatBytes, seconds: formatSeconds, size: formatBytes };
+
+/** Show a value by what its fact says of its unit. */
+const Side = ({ fact, value }: { readonly fact: string; readonly value: unknown }) => {
+  const format = FORMATS[fact];
+  if (typeof value === "number" && format !== undefined) return <>{format(value)}</>;
+  if (typeof value === "string" && fact === "shape") return <>{formatShape(value)}</>;
+  return <Value value={value} />;
+};
 
 const COLUMNS: readonly Column<Difference>[] = [
   { name: "What", value: ({ subject }) => subject, cell: ({ subject }) => subject || "artifact" },
   { name: "Fact", value: ({ fact }) => fact, cell: ({ fact }) => fact },
-  { name: "Before", cell: ({ before }) => <Value value={before} /> },
-  { name: "After", cell: ({ after }) => <Value value={after} /> },
+  { name: "Before", cell: ({ fact, before }) => <Side fact={fact} value={before} /> },
+  { name: "After", cell: ({ fact, after }) => <Side fact={fact} value={after} /> },
 ];
 
 /** Show what differs between two runs of a step, or two versions of an artifact. */

@@ -43,6 +43,7 @@ export interface GraphNode {
   readonly started: number | null;
   readonly ended: number | null;
   readonly seconds: number | null;
+  readonly size: number | null;
   readonly can_expand: boolean;
   readonly url: string;
 }
@@ -127,7 +128,7 @@ export interface ArtifactPage {
   readonly rows: number | null;
   readonly columns: readonly Column[];
   readonly more_columns: number;
-  readonly facts: Readonly<Record<string, string>>;
+  readonly facts: Readonly<Record<string, unknown>>;
   readonly files: readonly FileFacts[];
   readonly more_files: number;
   readonly libraries: Readonly<Record<string, string>>;
@@ -237,7 +238,6 @@ export interface PlannedRow {
 export interface PlanPage {
   readonly dag_id: string;
   readonly steps: readonly PlannedRow[];
-  readonly summary: string;
   readonly error: string;
 }
 

@@ -59,6 +59,9 @@ const inZone = (seconds: number, parts: Intl.DateTimeFormatOptions) => {
   );
 };
 
+/** Return a shape, such as `1000 rows × 19 columns`, with its numbers as the reader writes them. */
+export const formatShape = (shape: string) => shape.replace(/(?<![\w.,])\d{4,}(?![\w.,])/g, (digits) => formatNumber(Number(digits)));
+
 /** Return a time given in seconds since the epoch. */
 export const formatTime = (seconds: number) => inZone(seconds, { dateStyle: "medium", timeStyle: "medium" });
 

@@ -5,7 +5,7 @@ import { useState } from "react";
 import type { ArtifactFacts, ArtifactPage, RunKey } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { ArtifactView } from "../shared/ArtifactView";
-import { formatBytes, typeName } from "../shared/format";
+import { formatBytes, formatShape, typeName } from "../shared/format";
 import { RunLink } from "../shared/links";
 import { Show } from "../shared/states";
 
@@ -34,7 +34,7 @@ export const ArtifactPanel = ({ artifact, side, stepKey, isOpen }: Props) => {
       <summary>
         <strong>{artifact.argument || artifact.name}</strong>{" "}
         <span className="zen-muted">
-          {artifact.shape || typeName(artifact.type)} · {formatBytes(artifact.size)}
+          {formatShape(artifact.shape) || typeName(artifact.type)} · {formatBytes(artifact.size)}
         </span>{" "}
         {artifact.is_model ? <Badge colorPalette="purple">model</Badge> : null}
         {artifact.is_new_version ? <Badge>new version</Badge> : null}
