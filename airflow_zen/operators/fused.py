@@ -47,7 +47,8 @@ class FusedOperator(BaseOperator):
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:
         """Return what Airflow keeps of it, with the names of its steps, which the pages show while it runs."""
-        return super().get_serialized_fields() | {"step_names"}
+        fields: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
+        return fields | {"step_names"}
 
     @property
     def step_names(self) -> list[str]:
