@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, ZenError
 from airflow_zen.ui import catalogue_routes, dag_routes
 from airflow_zen.ui.access import ContentOfDag, Name, OptionalName, RequestAccess, RunsOfDag, not_found
-from airflow_zen.ui.artifact_page import answer_download, answer_preview, artifact_page
+from airflow_zen.ui.artifact_page import Scheme, answer_download, answer_preview, artifact_page
 from airflow_zen.ui.facts import output_facts
 from airflow_zen.ui.mapped_page import mapped_page
 from airflow_zen.ui.mlflow_links import dag_run_links
@@ -181,9 +181,9 @@ def read_artifact(found: FoundArtifact) -> ArtifactPage:
 
 
 @app.get("/api/dags/{dag_id}/preview", response_class=Response)
-def read_preview(found: FoundArtifact, file: Name) -> Response:
+def read_preview(found: FoundArtifact, file: Name, scheme: Scheme | None = None) -> Response:
     """Return a stored preview, as a document without an origin."""
-    return answer_preview(found.opened.stack, found.ref, file)
+    return answer_preview(found.opened.stack, found.ref, file, scheme)
 
 
 @app.get("/api/dags/{dag_id}/download", response_class=Response)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
 from fastapi import HTTPException
@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.markup import format_bytes
-from airflow_zen.materializers.previews.html import PREVIEW_HTML
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, in_scheme
 from airflow_zen.ui.access import not_found
 from airflow_zen.ui.facts import bounded, shorten
 from airflow_zen.ui.responses import ArtifactPage, Column, FileFacts, PreviewFile
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
     from airflow_zen.stack import Stack
     from airflow_zen.ui.responses import ArtifactFacts
+
+Scheme = Literal["light", "dark"]
 
 _MAX_COLUMNS, _MAX_FILES = 500, 200
 _CHUNK_SIZE = 1024 * 1024
@@ -80,12 +82,18 @@ def rows_of(manifest: Manifest) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def answer_preview(stack: Stack, ref: ArtifactRef, file: str) -> Response:
-    """Return a preview as a document without an origin. Raises `HTTPException` where there is none of this name."""
+def answer_preview(stack: Stack, ref: ArtifactRef, file: str, scheme: Scheme | None) -> Response:
+    """Return a preview as a document without an origin. Raises `HTTPException` where there is none of this name.
+
+    scheme: that of the page around the document, of which browsers do not tell one without an origin.
+    """
     preview = _read_preview(stack, ref, file)
     if preview is None:
         raise not_found()
-    return Response(preview[0], media_type=preview[1], headers=PREVIEW_HEADERS)
+    content, media_type = preview
+    if scheme and media_type == _TYPES["html"]:
+        content = in_scheme(content, dark=scheme == "dark")
+    return Response(content, media_type=media_type, headers=PREVIEW_HEADERS)
 
 
 def answer_download(stack: Stack, ref: ArtifactRef, file: str) -> StreamingResponse:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from airflow_zen.ui.access import Name, OptionalName, RequestAccess
-from airflow_zen.ui.artifact_page import answer_download, answer_preview
+from airflow_zen.ui.artifact_page import Scheme, answer_download, answer_preview
 from airflow_zen.ui.catalogue import (
     catalogue_page,
     compare_versions,
@@ -64,9 +64,9 @@ def read_named_artifact(found: FoundVersion) -> NamedArtifactPage:
 
 
 @router.get("/preview", response_class=Response)
-def read_named_preview(found: FoundVersion, file: Name) -> Response:
+def read_named_preview(found: FoundVersion, file: Name, scheme: Scheme | None = None) -> Response:
     """Return a stored preview, as a document without an origin."""
-    return answer_preview(found.opened.stack, found.version.ref, file)
+    return answer_preview(found.opened.stack, found.version.ref, file, scheme)
 
 
 @router.get("/download", response_class=Response)

@@ -69,7 +69,8 @@ def compare_runs(opened: OpenedStack, dag_id: str, before: str, after: str, acce
     old, new = sides
     if not (old and new):
         return None
-    instances = sorted({*old, *new}, key=lambda each: (_start(new.get(each) or old.get(each)), each))[:_MAX_COMPARED]
+    began = {task: run.started for (task, _), run in sorted({**old, **new}.items(), key=lambda each: -each[1].started)}
+    instances = sorted({*old, *new}, key=lambda each: (began[each[0]], each))[:_MAX_COMPARED]
     return RunComparison(
         dag_id=dag_id,
         before=_run_row(totals_of_dag_run(dag_id, before, old.values())),
@@ -206,7 +207,3 @@ def _changed_metadata(
         for change in _changed("metadata", "", old.get(subject, {}), new.get(subject, {})):
             what = shorten(subject.replace(":", " "), 300) or "step"
             yield change.model_copy(update={"subject": what, "fact": change.subject})
-
-
-def _start(run: StepRun | None) -> float:
-    return run.started if run else 0.0

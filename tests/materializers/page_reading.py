@@ -79,6 +79,7 @@ _ATTRIBUTES = frozenset(
         "sandbox",
         "transform",
         "fill-opacity",
+        "stroke-opacity",
     }
 )
 

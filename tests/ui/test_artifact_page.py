@@ -37,6 +37,21 @@ def test_serves_previews_without_an_origin(ran, answer, get):
     assert "&lt;img src=x onerror=alert(1)&gt;" in shown.text
 
 
+def test_previews_have_the_scheme_of_the_page(ran, answer, get):
+    """A preview has the colours that it is asked for: a browser does not tell a frame without an origin of the page's."""
+    query = {"run_id": "r1", "task_id": "load", "side": "outputs", "argument": "train"}
+    (preview,) = answer(f"api/dags/{ran()}/artifact", **query)["previews"]
+    asked = {
+        scheme: get(f"{preview['url'].removeprefix('zen/')}&scheme={scheme}") for scheme in ("light", "dark", "blue")
+    }
+    assert asked["blue"].status_code == 422
+    for scheme, rules in {"light": "@media not all{", "dark": "@media all{"}.items():
+        style = asked[scheme].text.partition("<style>")[2].partition("</style>")[0]
+        assert style.startswith(f":root{{color-scheme:{scheme}}}")
+        assert rules in style.replace("\n", "")
+        assert "prefers-color-scheme" not in style
+
+
 def test_downloads_one_file_as_it_is(ran, answer, get):
     """The only file of an artifact is an attachment of its own, with the bytes of the store."""
     dag_id = ran(rates=(0.1,))

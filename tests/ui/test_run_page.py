@@ -44,10 +44,11 @@ def test_shows_steps_and_their_artifacts(ran, answer):
 def test_sends_numbers_for_the_page_to_format(ran, answer):
     """The time of a step and the size of an artifact are numbers: the reader's language decides how they are written."""
     page = answer(f"api/dags/{ran()}/run", run_id="r1")
-    nodes = {node["label"]: node for node in page["nodes"]}
+    nodes = {(node["kind"], node["label"]): node for node in page["nodes"]}
+    load, train, trials = (nodes[key] for key in (("step", "load"), ("artifact", "load.train"), ("step", "trial × 5")))
     output = page["steps"][0]["outputs"][0]
-    assert (nodes["load.train"]["size"], nodes["load"]["seconds"]) == (output["size"], page["steps"][0]["seconds"])
-    assert nodes["trial × 5"]["seconds"] == pytest.approx(page["steps"][1]["seconds"])
+    assert (train["size"], load["seconds"]) == (output["size"], page["steps"][0]["seconds"])
+    assert trials["seconds"] == pytest.approx(page["steps"][1]["seconds"])
     assert not {"time", "size", "states"} & {name for node in page["nodes"] for name in node["facts"]}
 
 

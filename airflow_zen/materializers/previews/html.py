@@ -26,9 +26,12 @@ ELLIPSIS = "…"
 _PNG_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
+_SCHEMES, _DARK_ONLY = ":root{color-scheme:light dark}", "@media (prefers-color-scheme:dark)"
+
 # A frame's background is that of the page around it, in both colour schemes.
-_STYLE = """
-:root{color-scheme:light dark}
+_STYLE = (
+    _SCHEMES
+    + """
 body{margin:20px;font:13px/1.45 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:#1b2733}
 h1{margin:0 0 2px;font-size:16px}h2{margin:22px 0 8px;font-size:13px}
 p{margin:2px 0 10px;color:#5b6b7b}
@@ -46,9 +49,10 @@ iframe{width:100%;height:75vh;background:#fff}
 .cut{color:#a85b00}
 @media (prefers-color-scheme:dark){
 body{color:#dfe5ea}p,th small,.row,tbody th{color:#9aa8b5}svg text{fill:#9aa8b5}.cut{color:#f0b75e}
-th,td{border-color:#3a444e}thead th{background:#1b2127;border-color:#4c5863}pre{background:#1b2127}pre,img,iframe{border-color:#3a444e}
+th,td{border-color:#3a444e}thead th{background:#80808018;border-color:#4c5863}pre{background:#80808018}pre,img,iframe{border-color:#3a444e}
 }
 """
+)
 
 BINS = 20
 MAX_TOP_VALUES = 4
@@ -75,6 +79,13 @@ def html_page(title: str, subtitle: str, sections: Iterable[Markup], style: str 
     end = "</body></html>"
     limit = MAX_PREVIEW_BYTES - len(head.encode()) - len(end) - 200
     return f"{head}{join_within(limit, sections, truncation_note('The rest is too large for a preview.'))}{end}"
+
+
+def in_scheme(page: bytes, *, dark: bool) -> bytes:
+    """Return a page of `html_page` in one colour scheme, whatever the browser prefers; another page as it is."""
+    style, end, rest = page.partition(b"</style>")
+    style = style.replace(_SCHEMES.encode(), b":root{color-scheme:%s}" % (b"dark" if dark else b"light"), 1)
+    return style.replace(_DARK_ONLY.encode(), b"@media all" if dark else b"@media not all") + end + rest
 
 
 def join_within(limit: int, parts: Iterable[str], note: str) -> str:

@@ -61,7 +61,7 @@ const Plan = ({ dagId }: { readonly dagId: string }) => {
             <DataTable columns={columns(dagId)} label="Plan of the next run" rowKey={({ task_id }) => task_id} rows={steps} />
           </Stack>
         ) : (
-          <Box bg="warning.subtle" borderRadius="md" color="warning.fg" p={4} role="alert">
+          <Box bg="warning.subtle" borderRadius="md" color="warning.fg" overflowWrap="anywhere" p={4} role="alert" whiteSpace="pre-wrap">
             {error}
           </Box>
         )

@@ -7,7 +7,7 @@ import type { DagArtifacts, VersionPoint, VersionSeries } from "../shared/answer
 import { route, useApi } from "../shared/api";
 import { Chart } from "../shared/Chart";
 import { type Column, DataTable } from "../shared/DataTable";
-import { formatBytes, formatNumber, formatShape, formatTime } from "../shared/format";
+import { formatBytes, formatNumber, formatShape, formatTime, isSystemMetric } from "../shared/format";
 import { cataloguePage, RunLink } from "../shared/links";
 import { Section } from "../shared/Section";
 import { Empty, Show } from "../shared/states";
@@ -41,7 +41,8 @@ const measure = (point: VersionPoint, name: string) =>
 const SeriesView = ({ series, dagId }: { readonly series: VersionSeries; readonly dagId: string }) => {
   const { name, points } = series;
   const metrics = [...new Set(points.flatMap((point) => Object.keys(point.metrics)))];
-  const measures = [...(points.some(({ rows }) => rows !== null) ? ["rows"] : []), "bytes", ...metrics];
+  const [system, own] = [metrics.filter(isSystemMetric), metrics.filter((metric) => !isSystemMetric(metric))];
+  const measures = [...(points.some(({ rows }) => rows !== null) ? ["rows"] : []), ...own, "bytes", ...system];
   const [chosen, setChosen] = useState(measures[0] ?? "bytes");
   return (
     <Section

@@ -49,10 +49,10 @@ export const StepCard = (props: NodeProps<CardNode>) => {
 
 const joined = (parts: readonly string[]) => parts.filter((part) => part !== "").join(" · ");
 
-/** Return how many instances are in each state; of one, its DAG, where there are several, and its time. */
+/** Return how many instances are in each state; of one, its time, and its DAG where there are several. */
 const stepDetail = ({ detail, seconds, states }: GraphNode) => {
   const counted = Object.entries(states);
-  if (counted.length === 0) return joined([detail, seconds === null ? "" : formatSeconds(seconds)]);
+  if (counted.length === 0) return joined([seconds === null ? "" : formatSeconds(seconds), detail]);
   if (counted.length === 1) return "";
   return counted.map(([state, count]) => `${formatNumber(count)} ${stateWord(state)}`).join(" · ");
 };

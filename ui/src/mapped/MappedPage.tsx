@@ -6,7 +6,7 @@ import { Link, useNavigate } from "react-router-dom";
 import type { DagRunList, MappedPage as Mapped, MappedRow } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
 import { Chart } from "../shared/Chart";
-import { formatNumber, formatSeconds } from "../shared/format";
+import { formatNumber, formatSeconds, isSystemMetric } from "../shared/format";
 import { runPage, stepPage } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { State, States, stateWord } from "../shared/State";
@@ -27,9 +27,6 @@ interface Column {
   readonly numeric: boolean;
   readonly cell: (row: MappedRow) => ReactNode;
 }
-
-// What the operating system measured comes last: the table is read for the step's own metrics.
-const isSystemMetric = (name: string) => name.startsWith("system/");
 
 const metricColumns = (names: readonly string[]): readonly Column[] =>
   names.map((name) => ({ key: `metric:${name}`, name, numeric: true, cell: ({ metrics }) => <Value value={metrics[name]} /> }));

@@ -7,6 +7,7 @@ import { type Column, DataTable } from "./DataTable";
 import { Facts } from "./Facts";
 import { formatBytes, formatIsoTime, formatNumber, formatShape, typeName } from "./format";
 import { External } from "./links";
+import { useColorMode } from "./theme";
 import { TextPreview } from "./TextPreview";
 import { Value } from "./Value";
 
@@ -14,10 +15,11 @@ const absolute = (url: string) => new URL(url, document.baseURI).href;
 
 /** A stored report may hold scripts: it gets an origin of its own, which reaches neither this page nor Airflow's API. */
 const Preview = ({ preview }: { readonly preview: PreviewFile }) => {
+  const scheme = useColorMode();
   const url = absolute(preview.url);
   if (preview.kind === "image") return <img alt={`Preview ${preview.file}`} className="zen-image" src={url} />;
   if (preview.kind === "html") {
-    return <iframe className="zen-report" loading="lazy" sandbox="allow-scripts" src={url} title={`Preview ${preview.file}`} />;
+    return <iframe className="zen-report" loading="lazy" sandbox="allow-scripts" src={`${url}&scheme=${scheme}`} title={`Preview ${preview.file}`} />;
   }
   return <TextPreview url={url} />;
 };

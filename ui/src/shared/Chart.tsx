@@ -20,7 +20,7 @@ interface Props {
   readonly isTime: boolean;
   readonly xName: string;
   readonly series: readonly Series[];
-  readonly format?: (value: number) => string;
+  readonly format?: (value: number, digits?: number) => string;
   readonly onChoose?: (index: number) => void;
 }
 
@@ -33,6 +33,11 @@ const color = (name: string) => getComputedStyle(document.documentElement).getPr
 /** Return the horizontal axis for times, written and divided into days as the reader's language and time zone ask for. */
 const timeAxis: uPlot.Axis = { space: 120, values: (_, ticks, _axis, _space, spacing) => ticks.map((tick) => formatTick(tick, spacing)) };
 
+/** Return the texts of ticks, with as many digits as it takes to tell them apart. */
+const tickTexts = (ticks: readonly number[], format: NonNullable<Props["format"]>) =>
+  [3, 4, 5, 6, 7].map((digits) => ticks.map((tick) => format(tick, digits))).find((texts) => new Set(texts).size === texts.length) ??
+  ticks.map((tick) => format(tick));
+
 const options = ({ isTime, xName, series, format = formatNumber }: Props, width: number): uPlot.Options => {
   const axis = { stroke: color("fg-muted"), grid: { stroke: color("border"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const zone = timeZone();
@@ -42,7 +47,7 @@ const options = ({ isTime, xName, series, format = formatNumber }: Props, width:
     ...(zone === undefined ? {} : { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1000), zone) }),
     scales: { x: { time: isTime } },
     legend: { live: true },
-    axes: [isTime ? { ...axis, ...timeAxis } : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
+    axes: [isTime ? { ...axis, ...timeAxis } : { ...axis, incrs: STEPS }, { ...axis, size: 76, values: (_, ticks) => tickTexts(ticks, format) }],
     series: [
       { label: xName, value: (_, value) => (value === null ? "–" : isTime ? formatTime(value) : formatNumber(value)) },
       ...series.map((each) => ({

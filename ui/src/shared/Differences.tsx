@@ -1,7 +1,7 @@
 import type { Difference } from "./answers";
 import { type Column, DataTable } from "./DataTable";
 import { formatBytes, formatSeconds, formatShape } from "./format";
-import { Value } from "./Value";
+import { Digest, Value } from "./Value";
 
 const FORMATS: Readonly<Record<string, (value: number) => string>> = { bytes: formatBytes, seconds: formatSeconds, size: formatBytes };
 
@@ -10,6 +10,7 @@ const Side = ({ fact, value }: { readonly fact: string; readonly value: unknown 
   const format = FORMATS[fact];
   if (typeof value === "number" && format !== undefined) return <>{format(value)}</>;
   if (typeof value === "string" && fact === "shape") return <>{formatShape(value)}</>;
+  if (typeof value === "string" && fact === "digest") return <Digest text={value} />;
   return <Value value={value} />;
 };
 

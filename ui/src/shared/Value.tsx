@@ -17,6 +17,11 @@ export const valueText = (value: unknown): string => {
   return JSON.stringify(value, null, 2);
 };
 
+const DIGEST = /^[0-9a-f]{64}$/;
+
+/** Show a digest by its beginning, by which it is recognised; another text as it is. */
+export const Digest = ({ text }: { readonly text: string }) => <span title={text}>{DIGEST.test(text) ? `${text.slice(0, 12)}…` : text}</span>;
+
 /** Show a value of JSON: an object as a list of its facts, the beginning of a long text. */
 export const Value = ({ value, depth = 0 }: { readonly value: unknown; readonly depth?: number }) => {
   if (value === null || value === undefined) return <span className="zen-muted">–</span>;

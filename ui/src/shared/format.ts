@@ -27,13 +27,13 @@ export const formatPercent = (share: number) =>
 
 const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"];
 
-export const formatBytes = (size: number) => {
+export const formatBytes = (size: number, digits = 3) => {
   const power = Math.min(Math.floor(Math.log10(Math.max(size, 1)) / 3), BYTES.length - 1);
   return new Intl.NumberFormat(language(), {
     style: "unit",
     unit: BYTES[power] ?? "byte",
     unitDisplay: power === 0 ? "long" : "short",
-    maximumSignificantDigits: 3,
+    maximumSignificantDigits: digits,
   }).format(size / 1000 ** power);
 };
 
@@ -87,3 +87,6 @@ export const formatTick = (seconds: number, spacing: number) =>
     ...(spacing < DAY ? { hour: "numeric", minute: "2-digit" } : { year: "numeric" }),
     ...(spacing < 60 ? { second: "2-digit" } : {}),
   });
+
+/** Whether a metric is what the operating system measured, which comes after the step's own. */
+export const isSystemMetric = (name: string) => name.startsWith("system/");

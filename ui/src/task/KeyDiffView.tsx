@@ -3,18 +3,14 @@ import { Box, Heading, Stack, Text } from "@chakra-ui/react";
 
 import type { KeyChange, KeyDiff } from "../shared/answers";
 import { RunLink } from "../shared/links";
+import { Digest } from "../shared/Value";
 
 const kindOf = (line: string) => {
   if (line.startsWith("@@") || line.startsWith("---") || line.startsWith("+++")) return "zen-diff-place";
   return line.startsWith("+") ? "zen-diff-added" : line.startsWith("-") ? "zen-diff-removed" : "";
 };
 
-const DIGEST = /^[0-9a-f]{64}$/;
-
-/** A digest is recognised by its beginning. */
-const Side = ({ text }: { readonly text: string }) => (
-  <span title={text}>{text === "" ? "absent" : DIGEST.test(text) ? `${text.slice(0, 12)}…` : text}</span>
-);
+const Side = ({ text }: { readonly text: string }) => <Digest text={text === "" ? "absent" : text} />;
 
 const Change = ({ change }: { readonly change: KeyChange }) => (
   <Box>

@@ -5,7 +5,7 @@ import { Link } from "react-router-dom";
 import type { ArtifactFacts, RunKey, StepPage } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { Facts } from "../shared/Facts";
-import { formatBytes, formatNumber, formatSeconds, formatTime } from "../shared/format";
+import { formatBytes, formatNumber, formatSeconds, formatTime, isSystemMetric } from "../shared/format";
 import { External, mappedPage, RunLink, runPage, stepName, taskPage } from "../shared/links";
 import { Section } from "../shared/Section";
 import { State } from "../shared/State";
@@ -187,7 +187,7 @@ export const Step = ({ step }: { readonly step: StepPage }) => (
           <Why step={step} />
           <Values title="Parameters" values={step.parameters} />
           <Values title="Selected" values={step.selected} />
-          <Values title="Metrics" values={Object.fromEntries(Object.entries(step.metrics).filter(([name]) => !name.startsWith("system/")))} />
+          <Values title="Metrics" values={Object.fromEntries(Object.entries(step.metrics).filter(([name]) => !isSystemMetric(name)))} />
           {Object.entries(step.metadata).map(([subject, values]) => (
             <Values key={subject} title={`Metadata ${subject.replace(":", " ")}`.trim()} values={values} />
           ))}
