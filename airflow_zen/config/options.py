@@ -155,7 +155,9 @@ def set_active_stack(file: StacksFile, name: str) -> None:
     line = f"active: {name}"
     new = re.sub(_ACTIVE_LINE, line, text, count=1) if re.search(_ACTIVE_LINE, text) else f"{line}\n{text}"
     if not _is_file_of(new, StacksFile(file.path, file.stacks, name)):
-        raise SettingsError(f"{str(file.path)!r} has a layout that cannot be changed safely. Write {line!r} there.")
+        raise SettingsError(
+            f"{str(file.path)!r} has a layout that cannot be changed safely. Write the line {line!r} there."
+        )
     try:
         _replace_atomically(file.path.resolve(), new)
     except OSError as error:

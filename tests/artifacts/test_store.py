@@ -9,6 +9,7 @@ import pytest
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
 from airflow_zen.transports import open_transport
+from tests.advice import advice_of
 
 
 class CountingTransport:
@@ -185,3 +186,27 @@ def test_a_ref_does_not_choose_its_reader(store, tmp_path, change, inline):
     assert ref.files == ()
     with pytest.raises(ArtifactRefused, match="Use the ref that its step returned"):
         store.get(ref, tmp_path / "into")
+
+
+@pytest.mark.parametrize("store", ["local", "moto"], indirect=True)
+def test_content_that_something_deletes(store, monkeypatch):
+    """Content that is deleted each time it is stored, as after a lifecycle rule, is an error; it is stored once that ends."""
+    transport, publish = store.transport, store.transport.publish
+    advice = "Run the task again" if store.is_local else "Check what deletes objects there; then run the task again"
+
+    def publish_in_vain(directory, prefix, last):
+        publish(directory, prefix, last)
+        transport.delete([*transport.list(prefix)])
+
+    monkeypatch.setattr(transport, "publish", publish_in_vain)
+    with ArtifactStore(store.root, transport).prune_notices.announce("another"):
+        advice_of(lambda: put(store, {"a": b"1"}), rf"{advice}\.$")
+        monkeypatch.undo()
+        assert store.missing([put(store, {"a": b"1"})]) == []
+
+
+def test_file_of_a_reserved_name(tmp_path):
+    """A file that the store would overwrite is refused; it is stored under another name."""
+    store = ArtifactStore(str(tmp_path / "root"), open_transport(str(tmp_path / "root"), {}))
+    advice_of(lambda: put(store, {"manifest.json": b"{}"}), r"wrote a manifest\.json, .*Give that file another name\.")
+    assert (store.get(put(store, {"own.json": b"{}"}), tmp_path / "into") / "own.json").read_bytes() == b"{}"

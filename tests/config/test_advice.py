@@ -26,7 +26,8 @@ def test_the_line_that_selects_a_stack(tmp_path, text, corrected):
     path = tmp_path / "stacks.yaml"
     path.write_text(text)
     (line,) = advice_of(
-        lambda: set_active_stack(read_stacks(path), "production"), r"cannot be changed safely\. Write '(.+)' there\."
+        lambda: set_active_stack(read_stacks(path), "production"),
+        r"cannot be changed safely\. Write the line '(.+)' there\.",
     )
     assert path.read_text() == text
     path.write_text(corrected.replace("LINE", line))
@@ -39,14 +40,14 @@ def test_the_option_that_selects_a_stack(tmp_path, monkeypatch):
     path = tmp_path / f"{'s' * 245}.yaml"
     path.write_text(f"stacks: {{{PRODUCTION}}}\n")
     monkeypatch.setenv("AIRFLOW__ZEN__STACKS_FILE", str(path))
-    option, variable, name = advice_of(
-        lambda: set_active_stack(read_stacks(path), "production"), r"Set \[zen\] (stack = \w+) or (\w+)=(\w+) instead\."
+    selected, variable, name = advice_of(
+        lambda: set_active_stack(read_stacks(path), "production"), r"Set \[zen\] stack = (\w+) or (\w+)=(\w+) instead\."
     )
     monkeypatch.setenv(variable, name)
     assert active_stack_name(load_stacks_file()) == "production"
     monkeypatch.delenv(variable)
     assert active_stack_name(load_stacks_file()) == "default"
-    conf.read_string(f"[zen]\n{option}\n")
+    conf.read_string(f"[zen]\nstack = {selected}\n")
     try:
         assert active_stack_name(load_stacks_file()) == "production"
     finally:

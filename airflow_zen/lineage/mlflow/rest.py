@@ -359,7 +359,7 @@ def _new_connection(server: TrackingServer, timeout: float) -> http.client.HTTPC
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise LineageError(
             f"Lineage needs an MLflow server, and {server.uri!r} is not the address of one. Run `mlflow server "
-            f"--backend-store-uri {server.uri or '<database>'}` and use its http:// address as the tracking URI."
+            f"--backend-store-uri {server.backend}` and use its http:// address as the tracking URI."
         )
     if parts.scheme == "http":
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)

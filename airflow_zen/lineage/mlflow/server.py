@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from airflow_zen.errors import SettingsError
 
 _INSECURE_TLS = "MLFLOW_TRACKING_INSECURE_TLS"
+_DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
 _VARIABLES = {
     "username": "MLFLOW_TRACKING_USERNAME",
     "password": "MLFLOW_TRACKING_PASSWORD",
@@ -52,6 +53,12 @@ class TrackingServer:
             object.__setattr__(self, "uri", urlunsplit(bare))
         object.__setattr__(self, "uri", self.uri.rstrip("/"))
         object.__setattr__(self, "ui", (self.ui or self.uri).rstrip("/"))
+
+    @property
+    def backend(self) -> str:
+        """The database for a server in place of an address that is none; MLflow serves no folder."""
+        is_database = urlsplit(self.uri).scheme.partition("+")[0] in _DATABASES
+        return self.uri if is_database else "sqlite:///mlflow.db"
 
     @classmethod
     def from_connection(cls, connection: Any) -> TrackingServer:

@@ -16,6 +16,8 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.transports.timeouts import Timeouts
+from tests.advice import advice_of
+from tests.servers.mlflow_server import mlflow_server
 from tests.servers.process import free_port
 
 
@@ -136,6 +138,21 @@ def test_errors_name_the_remedy(scripted, answer, remedy):
     with pytest.raises(MlflowRejected, match=remedy) as refused:
         MlflowRest(TrackingServer(scripted.uri)).post("runs/create", {})
     assert isinstance(refused.value, LineageError)
+
+
+@pytest.mark.server
+def test_the_server_of_a_database(tmp_path):
+    """A database or a folder instead of a server is an error; the server whose command it has answers, and lists nothing."""
+    folder, database = (
+        advice_of(
+            lambda uri=uri: MlflowRest(TrackingServer(uri)).get("x"),
+            r"Run `mlflow server --backend-store-uri (\S+)` and use its http:// address as the tracking URI\.",
+        )[0]
+        for uri in ("./mlruns", f"sqlite:///{tmp_path}/mlflow.db")
+    )
+    assert database == folder.replace("///", f"///{tmp_path}/")
+    with mlflow_server(tmp_path / "server", backend=database) as server:
+        assert MlflowRest(TrackingServer(server.uri)).post("runs/search", {"experiment_ids": ["0"]}) == {}
 
 
 def test_the_error_code_of_mlflow_is_kept(scripted):
