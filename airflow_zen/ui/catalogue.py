@@ -164,9 +164,10 @@ def _lineage_graph(runs: Sequence[FoundRun]) -> tuple[list[GraphNode], list[Grap
 
 def _run_node(run: FoundRun) -> GraphNode:
     return GraphNode(
-        id=f"run:{run.dag_id}/{run.dag_run_id}/{run.name}/{run.started}",
+        # MLflow, which may have found it too, keeps milliseconds.
+        id=f"run:{run.dag_id}/{run.dag_run_id}/{run.task_id}/{round(run.started * 1000)}",
         kind="step",
-        label=run.name or run.task_id,
+        label=run.name.removesuffix(" (cached)") or run.task_id,
         detail=run.dag_id,
         state="CACHED" if run.cached else run.state,
         facts={"dag": run.dag_id, "run": run.dag_run_id},

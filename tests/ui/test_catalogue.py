@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 import airflow_zen
+from airflow_zen.lineage.found_runs import FoundArtifact, FoundRun
+from airflow_zen.ui.catalogue import _lineage_graph
 
 
 @pytest.fixture
@@ -43,6 +47,16 @@ def test_follows_lineage(name, answer):
     steps = {node["task_id"] for node in found["nodes"] if node["kind"] == "step"}
     assert steps == {"load", "trial"}
     assert (found["hidden"], found["error"]) == (0, "")
+
+
+def test_shows_a_run_once_that_the_store_and_mlflow_have():
+    """A step run of the store and the same one of MLflow, which keeps milliseconds, are one node."""
+    made = (FoundArtifact("d/load", "ab12"),)
+    stored = FoundRun("", "", "load", "d", "r1", "load", "FINISHED", 10.12345, 11.0, True, (), made)
+    logged = replace(stored, run_id="7f", name="load (cached)", started=10.123)
+    nodes, edges = _lineage_graph([stored, logged])
+    assert [(node.kind, node.label) for node in nodes] == [("step", "load"), ("artifact", "d/load")]
+    assert len(edges) == 1
 
 
 def test_tells_nothing_about_hidden_names(name, get):

@@ -86,9 +86,14 @@ const SeriesView = ({ series, dagId }: { readonly series: VersionSeries; readonl
   );
 };
 
+const found = (series: readonly VersionSeries[], wanted: string) => series.filter(({ name }) => name.toLowerCase().includes(wanted));
+
+const countOf = (names: number) => `${formatNumber(names)} ${names === 1 ? "name" : "names"}`;
+
 export const VersionsView = ({ dagId }: { readonly dagId: string }) => {
   const answer = useApi<DagArtifacts>(route(["dags", dagId, "artifacts"]));
   const [search, setSearch] = useState("");
+  const wanted = search.trim().toLowerCase();
   return (
     <Show answer={answer} what="the artifacts">
       {({ series }) =>
@@ -105,13 +110,11 @@ export const VersionsView = ({ dagId }: { readonly dagId: string }) => {
                 type="search"
                 value={search}
               />
-              <Text color="fg.muted">{formatNumber(series.length)} {series.length === 1 ? "name" : "names"}</Text>
+              <Text aria-live="polite" color="fg.muted">{countOf(found(series, wanted).length)}</Text>
             </HStack>
-            {series
-              .filter(({ name }) => name.toLowerCase().includes(search.trim().toLowerCase()))
-              .map((each) => (
-                <SeriesView dagId={dagId} key={each.name} series={each} />
-              ))}
+            {found(series, wanted).map((each) => (
+              <SeriesView dagId={dagId} key={each.name} series={each} />
+            ))}
           </Stack>
         )
       }
