@@ -83,14 +83,19 @@ def run_python(program: str, *arguments: str, **environment: str) -> tuple[list[
     return done.stdout.split(), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main(doc: str | None, measure: Callable[[int], Iterable[Row]], rounds: int) -> None:
-    """Run a bench as a program: print its rows, and write them to `--json` if that is given."""
+def main(doc: str | None, measure: Callable[..., Iterable[Row]], rounds: int, **numbers: int) -> None:
+    """Run a bench as a program: print its rows, and write them to `--json` if that is given.
+
+    `numbers` are more arguments of `measure` with their defaults, each an option of the program.
+    """
     options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=rounds)
+    for name, default in numbers.items():
+        options.add_argument(f"--{name}", type=int, default=default)
     options.add_argument("--json", type=Path, help="a file for the rows")
     chosen = options.parse_args()
     rows = []
-    for each in measure(chosen.rounds):
+    for each in measure(chosen.rounds, **{name: getattr(chosen, name) for name in numbers}):
         print(text_of(each), flush=True)
         rows.append(each)
     if chosen.json:
