@@ -11,9 +11,10 @@ import airflow_zen
 
 PACKAGE = Path(airflow_zen.__file__).parent
 ADVICE = re.compile(
-    r"(?:^|[.:] |, or )(?:Add|Annotate|Ask|Call|Check|Choose|Convert|Copy|Create|Declare|Define|Delete|Deploy|Evaluate"
-    r"|Fix|Give|Import|Install|Keep|Leave|Let|Make|Move|Name|Open|Pass|Put|Read|Register|Remove|Rename|Replace|Restart"
-    r"|Return|Run|Save|Select|Set|Start|Take|Try|Use|Wait|Wrap|Write)\b",
+    r"(?:^|[.:] |, or )(?:Add|Annotate|Ask|Call|Change|Check|Choose|Convert|Copy|Create|Declare|Define|Delete|Deploy|Do|Evaluate"
+    r"|Fix|Give|Import|Install|Keep|Leave|Let|Load|Make|Move|Name|Open|Pass|Put|Read|Register|Remove|Rename|Replace|Restart"
+    r"|Return|Run|Save|Select|Set|Start|Take|Try|Use|Wait|Wrap|Write)\b"
+    r"|[:;] (?:give|open|run|see|set|stop) ",
 )
 _CHARACTERS = 8
 # Of their errors any words are enough: the tests of their advice take much of it from tables, in parts.

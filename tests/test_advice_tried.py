@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from airflow_zen.errors import ZenError
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.models.model import ModelSelector, validate_alias, validate_model_name
 from airflow_zen.models.predict import predict_batches, predict_frame
-from airflow_zen.pruning.retention import parse_duration
+from airflow_zen.pruning.retention import DAY, Retention, parse_duration
 from airflow_zen.transports.base import normalize_root
 from airflow_zen.validation.evaluation import evaluate_model
 from airflow_zen.validation.validators import run_validator
@@ -95,6 +97,11 @@ CASES = {
     ),
     "duration": Advice(
         lambda: parse_duration("90"), "Write a number and one of s, m, h, d, w: '90d'", (lambda: parse_duration("90d"),)
+    ),
+    "age below the grace": Advice(
+        lambda: Retention(older_than=DAY / 2),
+        "set a longer age, or a shorter grace",
+        (lambda: Retention(older_than=2 * DAY), lambda: Retention(older_than=DAY / 2, grace=DAY / 4)),
     ),
     "artifact root": Advice(
         lambda: normalize_root("s3:/bucket/zen"),
@@ -214,7 +221,8 @@ def test_artifact_of_another_root_is_read_with_its_stack(root, tmp_path, monkeyp
         lambda: airflow_zen.load(ref), r"Use the stack that made it, or set \[zen\] (artifact_root)\."
     )
     (tmp_path / "stacks.yaml").write_text(f"stacks: {{made: {{artifact_root: {root}}}}}")
-    assert airflow_zen.load(ref, stack="made") == 1
+    (call,) = advice_of(lambda: airflow_zen.load(ref), r"Load it with (airflow_zen\.load\(ref, stack='made'\))\.")
+    assert eval(call, {"airflow_zen": airflow_zen, "ref": ref}) == 1
     (tmp_path / "stacks.yaml").unlink()
     monkeypatch.setenv(f"AIRFLOW__ZEN__{option.upper()}", str(root))
     assert airflow_zen.load(ref) == 1
@@ -232,3 +240,30 @@ def test_object_that_is_no_version_is_deleted(root):
     transport.delete([named])
     airflow_zen.save_artifact(2, "n")
     assert airflow_zen.artifact("n").load() == 2
+
+
+def test_version_of_an_artifact_needs_no_mlflow(root, monkeypatch):
+    """Without MLflow a registered model is refused; the version of an artifact that the error names is read."""
+    for name in ("MLFLOW_TRACKING_URI", "AIRFLOW__ZEN__MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    airflow_zen.save_artifact(1, "name").tag("champion")
+    (selected,) = advice_of(
+        lambda: airflow_zen.load(Model("name@champion")),
+        r"set \[zen\] mlflow_conn_id or mlflow_tracking_uri\. Versions of artifacts need none: (\S+)\.$",
+    )
+    assert airflow_zen.load(eval(selected, {"Artifact": Artifact})) == 1
+
+
+def test_class_of_the_dag_folder_is_found_by_the_line(root, tmp_path, monkeypatch):
+    """A value whose class is in a module beside the DAGs is refused in another process; after the line it is loaded."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "palette_of_dags.py").write_text("from enum import Enum\nclass Color(Enum):\n    RED = 1\n")
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
+    path = list(sys.path)
+    monkeypatch.setattr(sys, "path", [*path, str(tmp_path / "dags")])
+    ref = airflow_zen.save(importlib.import_module("palette_of_dags").Color.RED)
+    sys.path[:] = path
+    del sys.modules["palette_of_dags"]
+    (line,) = advice_of(lambda: airflow_zen.load(ref), r"Airflow's DAG folder has it\. Run this line first: (.+)$")
+    exec(line)
+    assert airflow_zen.load(ref).name == "RED"

@@ -63,7 +63,7 @@ def use(args: Any) -> None:
     if overriding := conf.get("zen", "stack", fallback=""):
         raise SystemExit(
             f"[zen] stack (or AIRFLOW__ZEN__STACK) is {overriding!r} and takes precedence over {str(file.path)!r}. "
-            "Change it there."
+            f"Change it to {args.stack!r}, or remove it and run this again."
         )
     set_active_stack(file, args.stack)
     print(f"The active stack is {args.stack!r} now, in {file.path}.")

@@ -342,7 +342,7 @@ def _load_value(stack: Stack, ref: ArtifactRef, as_type: Any) -> Any:
         if not folder:
             raise
         line = f"import sys; sys.path.insert(0, {folder!r})"
-        raise MaterializerNotFound(f"{error} Airflow's DAG folder has it: run {line} first.") from error
+        raise MaterializerNotFound(f"{error} Airflow's DAG folder has it. Run this line first: {line}") from error
 
 
 def _folder_of_module(name: str) -> str:

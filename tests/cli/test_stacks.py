@@ -11,6 +11,7 @@ import pytest
 
 from airflow_zen.cli import stacks
 from airflow_zen.config.settings import Settings
+from tests.advice import advice_of
 from tests.airflow_command import call
 
 
@@ -86,8 +87,16 @@ def test_use_sets_the_active_stack(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="known are 'default', 'prod'"):
         call_command(stacks.use, stack="nosuch")
     monkeypatch.setenv("AIRFLOW__ZEN__STACK", "default")
-    with pytest.raises(SystemExit, match="AIRFLOW__ZEN__STACK"):
-        call_command(stacks.use, stack="prod")
+    variable, name = advice_of(
+        lambda: call_command(stacks.use, stack="prod"),
+        r"\[zen\] stack \(or (AIRFLOW__ZEN__STACK)\) is 'default' and takes precedence over .*Change it to '(\w+)', or "
+        r"remove it and run this again\.",
+    )
+    monkeypatch.setenv(variable, name)
+    assert Settings.read().stack == "prod"
+    monkeypatch.delenv(variable)
+    call_command(stacks.use, stack="prod")
+    assert Settings.read().stack == "prod"
 
 
 def test_errors_have_no_stack_trace():

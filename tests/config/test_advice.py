@@ -8,8 +8,16 @@ from airflow.configuration import conf
 import airflow_zen
 from airflow_zen.config.options import active_stack_name, load_stacks_file, read_stacks, set_active_stack
 from airflow_zen.config.settings import Settings, storage_options, tracking_server
+from airflow_zen.runtimes import InProcess
 from airflow_zen.steps.spec import STACK_VARIABLE
 from tests.advice import advice_of
+from tests.harness import run_dag
+from tests.operators.pipelines import pipeline
+
+
+def prune() -> str:
+    return str(airflow_zen.prune())
+
 
 PRODUCTION = "production: {artifact_root: s3://ml/production}"
 
@@ -93,3 +101,10 @@ def test_stack_of_a_step_elsewhere(tmp_path, monkeypatch):
         r"Leave stack= out, or load the value in a task before the step and pass it as an argument\.",
     )
     assert airflow_zen.load(airflow_zen.save(1)) == 1
+    (step,) = advice_of(
+        airflow_zen.prune, r"Do it in a task whose function runs in the process of the task: @(ml_step\(.*\))\.$"
+    )
+    monkeypatch.delenv(STACK_VARIABLE)
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    tidy = eval(step, {"ml_step": airflow_zen.ml_step, "InProcess": InProcess})(prune)
+    assert run_dag(pipeline(tidy)).states == {"prune": "success"}

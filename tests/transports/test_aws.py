@@ -223,6 +223,28 @@ def test_a_missing_profile_is_named(ceph, monkeypatch, tmp_path):
     open_transport(f"{ceph.root}/profile", options).write("one", b"1")
 
 
+def test_a_role_without_keys(moto, tmp_path, monkeypatch):
+    """A role that nothing may assume is refused; with keys or a profile it is assumed, and anonymous access needs none."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+    keys = f"aws_access_key_id = {moto.access_key}\naws_secret_access_key = {moto.secret_key}\n"
+    (tmp_path / ".aws" / "credentials").write_text(f"[own]\n{keys}")
+
+    def opened_with(login=None, password=None, **extra):
+        sts = {"sts": {"endpoint_url": moto.endpoint}}
+        conn = connection(moto, keys=False, role_arn=ROLE, service_config=sts, **extra)
+        conn.login, conn.password = login, password
+        return open_transport(f"{moto.root}/without-keys", fsspec_options(conn))
+
+    login, password, profile = advice_of(
+        opened_with, r": give the connection a (login) and (password), or (profile_name), or anonymous access\.$"
+    )
+    opened_with(**{login: moto.access_key, password: moto.secret_key}).write("one", b"1")
+    opened_with(**{profile: "own"}).write("one", b"1")
+    moto.client().put_object(Bucket=moto.bucket, Key="without-keys/public", Body=b"2", ACL="public-read")
+    assert opened_with(config_kwargs={"signature_version": "unsigned"}).read("public") == b"2"
+
+
 def test_public_data_is_read_without_credentials(ceph, open_by_connection):
     """With `signature_version` unsigned, requests have no signature, and only public objects can be read."""
     for key, acl in (("public", "public-read"), ("private", "private")):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import metadata
 
 import pytest
@@ -195,15 +196,22 @@ def test_local_publish_is_one_rename_and_read_only(tmp_path):
 
 
 def test_obstore_is_not_used_after_a_fork(ceph):
-    """In a child forked after obstore was used, a fresh transport still works instead of hanging."""
+    """In a child forked after obstore was used, its transport is refused, and a new one works instead of hanging."""
     root = f"s3://{ceph.bucket}/fork-{os.getpid()}"
-    open_transport(root, ceph.storage_options()).write("x", b"parent")
+    opened = open_transport(root, ceph.storage_options())
+    opened.write("x", b"parent")
     child = os.fork()
     if child == 0:
-        transport = open_transport(root, ceph.storage_options())
-        good = isinstance(transport, FsspecTransport) and transport.read("x") == b"parent"
-        os._exit(0 if good else 1)
+        with suppress(BaseException):
+            advice_of(lambda: opened.read("x"), r"cannot be used after it; open a new (Stack)\.$")
+            os._exit(_read_anew(root, ceph))
+        os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _read_anew(root, ceph):
+    transport = open_transport(root, ceph.storage_options())
+    return int(not isinstance(transport, FsspecTransport) or transport.read("x") != b"parent")
 
 
 @pytest.mark.parametrize(
