@@ -1,24 +1,30 @@
 """Train a network on handwritten digits in two processes, and in one, and compare what they have learned.
 
 Both see the same batches, so that they differ by rounding. A task that is killed goes on from its last checkpoint.
-Data: the digits of scikit-learn. The worker needs PyTorch 2.4 or later.
+`distributed_training_on_ray` trains the same network on the Ray cluster whose dashboard is at `RAY_DASHBOARD`.
+Data: the digits of scikit-learn. The worker, and the nodes of the cluster, need PyTorch 2.4 or later.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from airflow.sdk import dag
 
 from airflow_zen import checkpoint, log_metadata, ml_step
-from airflow_zen.runtimes import TorchElastic
+from airflow_zen.runtimes import Ray, TorchElastic
 
 if TYPE_CHECKING:
     from torch import nn
 
 BATCH = 64
+DASHBOARD = os.environ.get("RAY_DASHBOARD", "http://127.0.0.1:8265")
+
+State = dict[str, Any]
 
 
 class Digits(NamedTuple):
@@ -68,32 +74,58 @@ def own_batches(images: np.ndarray, labels: np.ndarray, epoch: int) -> list[tupl
     return [(images[own], labels[own]) for start in starts for own in [order[start : start + BATCH][rank::ranks]]]
 
 
-@ml_step
-def train(images: np.ndarray, labels: np.ndarray, epochs: int = 30) -> Trained:
-    """Train the network in all ranks, whose gradients are averaged after each batch."""
+def learn(
+    images: np.ndarray,
+    labels: np.ndarray,
+    epochs: int,
+    begun: State | None = None,
+    save: Callable[[State], None] | None = None,
+) -> Trained:
+    """Train the network in all ranks, whose gradients are averaged after each batch; go on from a state."""
     import torch
     from torch import distributed, nn
 
     model = nn.parallel.DistributedDataParallel(network())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    ckpt, epoch = checkpoint(), 0
-    if state := ckpt.latest():
-        model.module.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        epoch = state["epoch"]
-    log_metadata({"first_epoch": epoch})
-    for current in range(epoch, epochs):
+    if begun:
+        model.module.load_state_dict(begun["model"])
+        optimizer.load_state_dict(begun["optimizer"])
+    for current in range(begun["epoch"] if begun else 0, epochs):
         for inputs, targets in own_batches(images, labels, current):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(torch.from_numpy(inputs)), torch.from_numpy(targets))
             loss.backward()
             optimizer.step()
         state = {"epoch": current + 1, "model": model.module.state_dict(), "optimizer": optimizer.state_dict()}
-        ckpt.save(state, step=current + 1)
+        if save:
+            save(state)
     weights = {name: value.numpy() for name, value in model.module.state_dict().items()}
     digests = [""] * distributed.get_world_size()
     distributed.all_gather_object(digests, sha256(b"".join(map(np.ndarray.tobytes, weights.values()))).hexdigest())
     return Trained(weights, digests)
+
+
+@ml_step
+def train(images: np.ndarray, labels: np.ndarray, epochs: int = 30) -> Trained:
+    """Train the network in the processes of the step, from its last checkpoint."""
+    ckpt = checkpoint()
+    begun = ckpt.latest()
+    log_metadata({"first_epoch": begun["epoch"] if begun else 0})
+    return learn(images, labels, epochs, begun, lambda state: ckpt.save(state, step=state["epoch"]))
+
+
+@ml_step
+def train_on_ray(images: np.ndarray, labels: np.ndarray, epochs: int = 30) -> Trained:
+    """Train the network in two workers of Ray Train; what the first one returns is the result."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    trainer = TorchTrainer(
+        lambda: tuple(learn(images, labels, epochs)),
+        scaling_config=ScalingConfig(num_workers=2, placement_strategy="SPREAD"),
+        torch_config=TorchConfig(backend="gloo"),
+    )
+    return Trained(*trainer.fit().return_value)
 
 
 @ml_step
@@ -126,4 +158,12 @@ def distributed_training() -> None:
     compare(**scores)
 
 
+@dag(schedule=None, catchup=False, tags=["airflow_zen"])
+def distributed_training_on_ray() -> None:
+    data = digits()
+    learned = train_on_ray.override(runtime=Ray(DASHBOARD))(data.images, data.labels)
+    accuracy(learned.weights, data.test_images, data.test_labels)
+
+
 distributed_training()
+distributed_training_on_ray()

@@ -50,7 +50,7 @@ EPOCHS = 60
 
 def make_text(epochs=EPOCHS):
     """Return the example with a DAG that trains once, slowly: an epoch is longer than the test needs to see it."""
-    text = _EXAMPLE.replace("\ndistributed_training()\n", "").replace(
+    text = _EXAMPLE.replace("\ndistributed_training()\ndistributed_training_on_ray()\n", "").replace(
         "import annotations\n", "import annotations\nimport time\n"
     )
     return text.replace("        state = {", "        time.sleep(0.15)\n        state = {") + _TRAIN.format(

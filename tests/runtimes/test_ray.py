@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from airflow_zen import load
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.runtimes import Ray, parse_runtime
+from tests.harness import run_dag
 from tests.runtimes.pods import step
 from tests.runtimes.worker import until
 
@@ -33,6 +35,17 @@ def scaled(value: int) -> int:
 def scaled_elsewhere(value: int) -> tuple[int, str]:
     import ray
     return scaled(value), ray.get_runtime_context().get_node_id()
+"""
+
+_EXAMPLE = (Path(__file__).parents[2] / "dags_examples/distributed_training.py").read_text()
+_BOTH = """
+
+@dag(schedule=None)
+def pipeline():
+    data = digits()
+    for name, step, where in (("ray", train_on_ray, RUNTIME), ("ranks", train, "TorchElastic(2)")):
+        learned = step.override(task_id=f"train_{name}", runtime=where)(data.images, data.labels, epochs=5)
+        accuracy.override(task_id=f"accuracy_{name}")(learned.weights, data.test_images, data.test_labels)
 """
 
 
@@ -128,40 +141,16 @@ def pipeline():
         assert [job for job in jobs() if job.submission_id] == []
         assert not [path for path in (root / "runtimes").rglob("*") if path.is_file()]
 
-    def test_ray_train_in_a_step(self, run_step, tmp_path):
-        """Two workers of Ray Train, each on its own node, train inside the step; what they report is the step's result."""
-        run = run_step(
-            """
-def train(config):
-    import ray.train, torch
-    import torch.distributed as dist
-    total = torch.tensor([float(dist.get_rank() + config["one"])])
-    dist.all_reduce(total)
-    found = {"total": total.item(), "world": ray.train.get_context().get_world_size()}
-    with tempfile.TemporaryDirectory() as folder:
-        # Without a checkpoint Ray Train remembers no metrics.
-        kept = ray.train.Checkpoint.from_directory(folder) if dist.get_rank() == 0 else None
-        ray.train.report(found, checkpoint=kept)
-
-@ml_step
-def fit(value: int) -> dict:
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    scaling = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}, placement_strategy="SPREAD")
-    trainer = TorchTrainer(
-        train, train_loop_config={"one": value}, scaling_config=scaling, torch_config=TorchConfig(backend="gloo"),
-        run_config=RunConfig(storage_path="FOLDER"),
-    )
-    return dict(trainer.fit().metrics)
-
-@dag(schedule=None)
-def pipeline():
-    fit(1)
-""".replace("FOLDER", str(tmp_path / "trained"))
-        )
-        assert run.states == {"fit": "success"}, run.tasks[-1].error
-        found = load(run.xcom("fit"))
-        assert (found["total"], found["world"]) == (3.0, 2)
+    def test_ray_train_in_a_step(self, load_dag_file, root, ray_cluster, tmp_path):
+        """Two workers of Ray Train, each on its own node, learn in a step what two ranks of `TorchElastic` learn."""
+        runtime = Ray(ray_cluster.dashboard, environment={"HOME": str(tmp_path)})
+        text = _EXAMPLE + _BOTH.replace("RUNTIME", repr(repr(runtime)))
+        run = run_dag(load_dag_file(text, "distributed_training").pipeline())
+        assert set(run.states.values()) == {"success"}, run.tasks[-1].error
+        digests = [digest for name in ("ray", "ranks") for digest in load(run.xcom(f"train_{name}", "digests"))]
+        assert (len(digests), len(set(digests))) == (4, 1)
+        scores = {load(run.xcom(f"accuracy_{name}")) for name in ("ray", "ranks")}
+        assert (len(scores), min(scores) > 0.8) == (1, True)
 
     def test_a_failure_on_another_node_is_the_functions(self, run_step):
         """The error of a task that the function started is of its own type, with the lines of the user's code."""
@@ -233,9 +222,11 @@ return value""")
         assert load(run.xcom("work")) == 2
 
     def test_an_address_without_a_dashboard_is_refused(self, run_step):
-        """A URL where no dashboard answers is named."""
-        run = run_step(step("return value"), Ray("http://127.0.0.1:1"))
-        assert "gets no answer from the dashboard" in str(run.task("work").error)
+        """A URL where no dashboard answers is named, and what to check of it; that of the dashboard works."""
+        error = run_step(step("return value"), Ray("http://127.0.0.1:1")).task("work").error
+        assert "gets no answer from the dashboard" in str(error)
+        assert "Check the address, and that this worker reaches it" in str(error)
+        assert run_step(step("return value"), run_id="manual__2").states == {"work": "success"}
 
     def test_without_a_dashboard_a_step_runs_in_an_actor(self, run_step, ray_cluster):
         """Where the dashboard of the cluster is down the step runs all the same, and its error is its own."""
