@@ -230,7 +230,10 @@ def _consumers(run: StepRun, opened: OpenedStack, access: Access) -> list[RunKey
         return []
     runs = opened.step_runs(run.id.dag_id, run.id.run_id)
     here = [run_key(each.id) for each in runs if any(ref.digest in digests for ref in each.inputs.values())]
-    return _unique([*here, *_consumers_in_mlflow(digests, opened, access)])
+    # MLflow does not say which instances of a mapped step they are, and of this DAG run all are known.
+    known = _consumers_in_mlflow(digests, opened, access)
+    elsewhere = [each for each in known if (each.dag_id, each.run_id) != (run.id.dag_id, run.id.run_id)]
+    return _unique([*here, *elsewhere])
 
 
 def _consumers_in_mlflow(digests: set[str], opened: OpenedStack, access: Access) -> Iterator[RunKey]:

@@ -75,6 +75,10 @@ class AirflowApi:
                 raise WaitTimeout(f"No DAG {dag_id!r} was parsed in time. {reason}")
             time.sleep(_POLL_INTERVAL)
 
+    def pause(self, dag_id: str) -> None:
+        """Let the scheduler start nothing of the DAG."""
+        self._call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": True})
+
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler run the DAG."""
         self._call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": False})

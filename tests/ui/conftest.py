@@ -2,6 +2,8 @@
 
 import uuid
 from datetime import datetime
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ from airflow.sdk import dag
 
 from airflow_zen import Output, fused, log_metadata, ml_step
 from tests.harness import run_dag
+from tests.servers.application import served
+from tests.servers.browser import browser_window
 
 _MANAGER = "tests.ui.per_dag_rights.PerDagAuthManager"
 
@@ -125,3 +129,64 @@ def ran(pipeline):
         return built.dag_id
 
     return run
+
+
+@pytest.fixture
+def run(pipeline, run_dag_test):
+    """Run the DAG in Airflow's database: `run(**options of the pipeline)` gives its id and the address of the DAG run."""
+
+    def start(**options):
+        run = run_dag_test(pipeline(**options))
+        path = f"dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+        return SimpleNamespace(dag_id=run.dag_id, run_id=run.run_id, path=path)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def site(api_server):
+    """Airflow's API server on a port of this machine; gives its address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+        with served(api_server) as address:
+            yield address
+
+
+@pytest.fixture(scope="module")
+def window():
+    with browser_window(1280, 900) as window:
+        yield window
+
+
+@pytest.fixture
+def new_page(window):
+    """Open an empty page, on which no script may fail: `new_page(dark=True)`."""
+    opened, errors = [], []
+
+    def open_page(dark=False):
+        page = window.new_page()
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        opened.append(page)
+        return page
+
+    yield open_page
+    for page in opened:
+        page.close()
+    assert errors == []
+
+
+@pytest.fixture
+def visit(window, site, new_page, api_server):
+    """Open an address as a user: `visit(path, reads="dag_a", dark=True)` gives the page."""
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    def open_address(path, reads="*", dark=False):
+        user = SimpleAuthManagerUser(username="someone", role=reads)
+        token = api_server.state.auth_manager.generate_jwt(user)
+        window.add_cookies([{"name": "_token", "value": token, "url": site}])
+        page = new_page(dark)
+        page.goto(f"{site}/{path}")
+        return page
+
+    return open_address

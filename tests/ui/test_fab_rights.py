@@ -1,12 +1,19 @@
+from urllib.parse import quote
+
 import pytest
 from airflow.api_fastapi import app
 
+from tests.servers.application import served
+from tests.servers.browser import go_to
 from tests.ui.page_routes import LISTS, requests_for
 
 pytest.importorskip("airflow.providers.fab", reason="needs apache-airflow-providers-fab")
 
 _MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
-_PARTS = ("DAG Runs", "Task Instances", "XComs", "DAG Code")
+# What Airflow's own pages ask for is among them.
+_PARTS = ("DAG Runs", "Task Instances", "XComs", "DAG Code", "DAG Versions", "Website", "Plugins")
+_PASSWORD = "secret"
+_NOT_FOUND = "There is nothing at this address, or you may not see it."
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,7 @@ def _reader(security, dag_id):
     role = security.add_role(name)
     for resource in (f"DAG:{dag_id}", *_PARTS):
         security.add_permission_to_role(role, security.create_permission("can_read", resource))
-    return security.add_user(name, "A", "Reader", f"{dag_id}@example.org", role, password="secret")
+    return security.add_user(name, "A", "Reader", f"{dag_id}@example.org", role, password=_PASSWORD)
 
 
 def test_shows_a_user_of_fab_the_dag_that_its_role_may_read(ran, pipeline, get_as_reader):
@@ -55,3 +62,49 @@ def test_shows_a_user_of_fab_the_dag_that_its_role_may_read(ran, pipeline, get_a
     for path, field in LISTS.items():
         assert get_as_reader("other", path[1:], {}).json()[field] == []
     assert len(get_as_reader(dag_id, "api/catalogue", {}).json()["artifacts"]) > 0
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_shows_one_dag_to_a_person_who_logs_in_by_the_form(run, fab_server, window):
+    """In Chromium, after FAB's own login, a DAG without permission is not found on any page, by click or address, nor named."""
+    shown, hidden = (run(dag_id=dag_id, rates=(0.1,)) for dag_id in ("fab_shown", "fab_hidden"))
+    manager = fab_server.state.auth_manager
+    with manager.flask_app.app_context():
+        _reader(manager.security_manager, shown.dag_id)
+    page = window.new_page()
+    with served(fab_server) as site:
+        page.goto(f"{site}/{shown.path}/plugin/zen-run")
+        _log_in(page, f"reader of {shown.dag_id}")
+        page.goto(f"{site}/{shown.path}/plugin/zen-run")
+        page.locator(".zen-card").filter(has_text="load.train").wait_for()
+        for open_address in (lambda path: go_to(page, path), lambda path: page.goto(f"{site}/{path}")):
+            for path in (
+                f"{hidden.path}/plugin/zen-run",
+                f"{hidden.path}/tasks/load/plugin/zen-step",
+                f"dags/{hidden.dag_id}/tasks/trial/plugin/zen-task?run_id={quote(hidden.run_id)}",
+                f"dags/{hidden.dag_id}/plugin/zen-dag",
+                f"plugin/zen-artifacts?name={hidden.dag_id}/load.train",
+            ):
+                with page.expect_response(lambda answer: _is_about(answer, hidden)) as answer:
+                    open_address(path)
+                assert answer.value.status == 404, path
+                page.get_by_role("alert").get_by_text(_NOT_FOUND).wait_for()
+        page.get_by_role("link", name="All artifacts").click()
+        for view in ("Artifacts", "Storage"):
+            page.get_by_role("tab", name=view).click()
+            page.get_by_role("link", name=f"{shown.dag_id}/load.train").wait_for()
+            assert hidden.dag_id not in page.content()
+    page.close()
+
+
+def _is_about(answer, run):
+    return "/zen/api/" in answer.url and run.dag_id in answer.url
+
+
+def _log_in(page, name):
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(_PASSWORD)
+    page.get_by_role("button", name="Sign In").click()
+    page.wait_for_url(lambda address: "/auth/login" not in address)

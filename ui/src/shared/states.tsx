@@ -22,11 +22,14 @@ export const Empty = ({ title, children }: { readonly title: string; readonly ch
   </Box>
 );
 
+const NOT_FOUND = "There is nothing at this address, or you may not see it.";
 const ERRORS: Record<number, string> = {
   0: "Airflow did not answer. Check the connection, and load the page again.",
   401: "Your login has ended. Load the page again to log in.",
   403: "You may not see this. Ask for the permission to read the DAG.",
-  404: "There is nothing at this address, or you may not see it.",
+  404: NOT_FOUND,
+  // A name that nothing can have, such as one with a control character.
+  422: NOT_FOUND,
 };
 
 export const Failure = ({ error }: { readonly error: ApiError }) => (
