@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import RuntimeUnavailable
 from airflow_zen.runs.step_run import StepState
 from airflow_zen.runtimes import Python
+from tests.runtimes.moments import moments
 
 _HEADER = """
 import logging, os, signal, subprocess, sys, time
@@ -210,16 +210,16 @@ def test_a_retry_after_a_killed_child(run_small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_task_killed_at_ten_moments(start_file, run_file, small_python, root, tmp_path, monkeypatch):
+def test_a_task_killed_at_any_moment(start_file, run_file, small_python, root, tmp_path, monkeypatch):
     """Whenever a task is killed by kill -9, no process and no file of it stays, and the next try has the right result."""
-    temporary, moments = tmp_path / "temporary", random.Random(6)
+    temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    for number in range(10):
+    for number, moment in enumerate(moments(0.1, 2.5, seed=6)):
         text, options = step_file(f"time.sleep(0.3)\nreturn {number}"), {"run_id": f"manual__{number}"}
         task = start_file(text, Python(small_python), **options)
-        time.sleep(moments.uniform(0.1, 2.5))
+        time.sleep(moment)
         task.kill()
         wait_until(lambda: not [each for each in psutil.process_iter() if _belongs_to(each, temporary)])
         run = run_file(text, Python(small_python), try_number=2, **options)

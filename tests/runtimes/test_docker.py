@@ -17,6 +17,7 @@ from airflow_zen.runtimes import Docker, parse_runtime
 from tests.runtimes import containers
 from tests.runtimes.conftest import other_releases
 from tests.runtimes.containers import IMAGE, python_mounts
+from tests.runtimes.moments import moments
 from tests.servers.docker_engine import BUSYBOX, busybox_archive
 
 pytestmark = pytest.mark.server
@@ -143,18 +144,18 @@ def step() -> int:
 def test_a_task_killed_at_any_moment_leaves_no_container(docker_engine, run_file, in_docker):
     """Whenever the task's process is killed without a word, its container ends and is removed, and a retry succeeds."""
     text = dag_of("\ndef step(value: str) -> str:\n    time.sleep(0.2)\n    return value", "step('{{ run_id }}')")
-    for moment in range(10):
+    for number, moment in enumerate(moments(0, 1, seed=5)):
         task = os.fork()
         if not task:
             with suppress(BaseException):
-                run_file(text, in_docker(), run_id=f"manual__{moment}")
+                run_file(text, in_docker(), run_id=f"manual__{number}")
             os._exit(0)
-        time.sleep(moment / 10)
+        time.sleep(moment)
         os.kill(task, signal.SIGKILL)
         os.waitpid(task, 0)
         wait_until(lambda: not started_containers(docker_engine))
-        retry = run_file(text, in_docker(), run_id=f"manual__{moment}", try_number=2)
-        assert load(retry.xcom("step")) == f"manual__{moment}"
+        retry = run_file(text, in_docker(), run_id=f"manual__{number}", try_number=2)
+        assert load(retry.xcom("step")) == f"manual__{number}"
     for container in docker_engine.containers():
         docker_engine.client.remove_container(container)
 
@@ -281,16 +282,16 @@ def kill_all(engine):
 def test_a_container_killed_at_any_moment_leaves_nothing(docker_engine, run_file, in_docker):
     """Whenever the container is killed, the step fails or is complete, no container is left, and a retry succeeds."""
     text = dag_of("\ndef step(value: str) -> str:\n    time.sleep(0.2)\n    return value", "step('{{ run_id }}')")
-    for moment in range(10):
-        kill = Timer(moment / 10, kill_all, [docker_engine])
+    for number, moment in enumerate(moments(0, 1, seed=6)):
+        kill = Timer(moment, kill_all, [docker_engine])
         kill.start()
-        run = run_file(text, in_docker(), run_id=f"manual__{moment}")
+        run = run_file(text, in_docker(), run_id=f"manual__{number}")
         kill.join()
         assert docker_engine.containers() == []
         if run.states != {"step": "success"}:
             assert isinstance(error_of(run), RuntimeUnavailable)
-            run = run_file(text, in_docker(), run_id=f"manual__{moment}", try_number=2)
-        assert load(run.xcom("step")) == f"manual__{moment}"
+            run = run_file(text, in_docker(), run_id=f"manual__{number}", try_number=2)
+        assert load(run.xcom("step")) == f"manual__{number}"
 
 
 @pytest.mark.parametrize(

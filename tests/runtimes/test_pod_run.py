@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from airflow_zen import load
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.runtimes import Kubernetes
+from tests.runtimes.moments import moments
 from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, connection_text, step
 from tests.runtimes.worker import until
 from tests.servers.kubernetes.errors import ApiError
@@ -226,17 +226,17 @@ def _nothing_stays(api, root):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_task_killed_at_ten_moments(run_pod, start_task, api, root, tmp_path):
+def test_a_task_killed_at_any_moment(run_pod, start_task, api, root, tmp_path):
     """After kill -9 of a task the next try has the right result; two functions never run at once, and nothing stays."""
-    alone, moments = tmp_path / "alone", random.Random(7)
-    for number in range(10):
+    alone = tmp_path / "alone"
+    for number, moment in enumerate(moments(0.1, 2.5, seed=7)):
         text = step(f"""
 os.close(os.open({str(alone)!r}, os.O_CREAT | os.O_EXCL))
 time.sleep(0.5)
 os.remove({str(alone)!r})
 return value + {number}""")
         task = start_task(text, run_id=f"manual__{number}")
-        time.sleep(moments.uniform(0.1, 2.5))
+        time.sleep(moment)
         task.kill()
         run = run_pod(text, run_id=f"manual__{number}", try_number=2)
         assert run.states == {"work": "success"}, run.task("work").error
@@ -246,23 +246,22 @@ return value + {number}""")
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_container_killed_at_ten_moments(run_pod, cluster, api, root):
+def test_a_container_killed_at_any_moment(run_pod, cluster, api, root):
     """After kill -9 of a step's container its task fails and says so, the next try succeeds, and nothing stays."""
-    moments = random.Random(8)
 
-    def kill():
+    def kill(moment):
         def running():
             return [pod for pod in api.list_namespaced_pod("default").items if pod.status.phase == "Running"]
 
         (pod,) = until(running)
-        time.sleep(moments.uniform(0, 1))
+        time.sleep(moment)
         # It may have ended meanwhile.
         with suppress(KeyError, ApiError):
             cluster.node.kill_container("default", pod.metadata.name, "base")
 
-    for number in range(10):
+    for number, moment in enumerate(moments(0, 1, seed=8)):
         text = step(f"time.sleep(0.5)\nreturn value + {number}")
-        killer = threading.Thread(target=kill)
+        killer = threading.Thread(target=kill, args=[moment])
         killer.start()
         run = run_pod(text, run_id=f"manual__{number}")
         killer.join()
