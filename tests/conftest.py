@@ -31,7 +31,7 @@ from tests.servers.google import fake_gcs as run_fake_gcs
 from tests.servers.google import program as fake_gcs_program
 from tests.servers.mlflow_server import MlflowServer, mlflow_server
 from tests.servers.moto import moto as run_moto
-from tests.servers.process import ServerFailed, memory_directory, process_directory
+from tests.servers.process import RUN_DIRECTORY, ServerFailed, made_once, memory_directory, process_directory
 from tests.servers.rclone import program as rclone_program
 from tests.servers.rclone import rclone as run_rclone
 from tests.servers.s3 import S3Server
@@ -51,6 +51,7 @@ def _isolate_session() -> None:
     # With a TMPDIR of the caller's, the files of failed tests remain in it.
     os.environ.setdefault("TMPDIR", str(process_directory()))
     tempfile.tempdir = None
+    os.environ.setdefault(RUN_DIRECTORY, str(process_directory()))
     os.environ |= {
         "AIRFLOW_HOME": AIRFLOW_HOME,
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
@@ -234,12 +235,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 @pytest.fixture(scope="session")
 def airflow_db() -> Path:
     """The session's AIRFLOW_HOME with an empty, migrated metadata database (SQLite)."""
+    with made_once("airflow.db") as empty, closing(sqlite3.connect(f"{AIRFLOW_HOME}/airflow.db")) as database:
+        if empty.exists():
+            with closing(sqlite3.connect(empty)) as migrated:
+                migrated.backup(database)
+        else:
+            _migrate()
+            database.execute("VACUUM INTO ?", [str(empty)])
+    return Path(AIRFLOW_HOME)
+
+
+def _migrate() -> None:
     from airflow.utils.db import initdb
 
     initdb()
-    with closing(sqlite3.connect(f"{AIRFLOW_HOME}/airflow.db")) as database:
-        database.execute("VACUUM INTO ?", [f"{AIRFLOW_HOME}/empty.db"])
-    return Path(AIRFLOW_HOME)
 
 
 @pytest.fixture
@@ -248,7 +257,8 @@ def new_airflow_db(airflow_db: Path) -> Callable[[Path], str]:
 
     def make(file: Path) -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(airflow_db / "empty.db", file)
+        with made_once("airflow.db") as empty:
+            shutil.copy(empty, file)
         return f"sqlite:///{file}"
 
     return make

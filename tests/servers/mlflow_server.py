@@ -10,14 +10,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from multiprocessing import get_context
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Self
 
-from tests.servers.process import ServerProcess, free_port, memory_directory, running, stopped_at_end
+from tests.servers.process import ServerProcess, free_port, made_once, memory_directory, running, stopped_at_end
 
 # Job execution starts a dozen more processes; the timeout covers an import on a busy machine.
 _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
@@ -99,11 +98,26 @@ class MlflowServer:
         # This option takes effect where MLflow is imported: a fork has imported it already.
         start = self._run_command if "--allowed-hosts" in self._options else self._run_forked
         self._running = start(words, self.directory / "mlflow.out")
-        self.pid = self._running.__enter__().pid
-        if self._backend.startswith(_SQLITE) and not _empty_database().exists():
-            with closing(sqlite3.connect(self._backend.removeprefix(_SQLITE))) as database:
-                database.execute("VACUUM INTO ?", [str(_empty_database())])
+        with self._migrated_database():
+            self.pid = self._running.__enter__().pid
         return self
+
+    @contextmanager
+    def _migrated_database(self) -> Iterator[None]:
+        """Copy the database that the first server of a test run has migrated in its start; that first one keeps it."""
+        if not self._backend.startswith(_SQLITE):
+            yield
+            return
+        file = Path(self._backend.removeprefix(_SQLITE))
+        with made_once("mlflow.db") as empty:
+            if is_first := not empty.exists():
+                yield
+                with closing(sqlite3.connect(file)) as database:
+                    database.execute("VACUUM INTO ?", [str(empty)])
+            elif not file.exists():
+                shutil.copy(empty, file)
+        if not is_first:
+            yield
 
     def _run_command(self, words: Sequence[str], log: Path) -> AbstractContextManager[ServerProcess]:
         command = [sys.executable, "-m", "mlflow", *words]
@@ -190,13 +204,5 @@ def _server(
 
 
 def _new_database() -> str:
-    """Return the URL of a new SQLite file: a copy of the one that the first server of this process migrated."""
-    file = memory_directory("mlflow-") / "mlflow.db"
-    if _empty_database().exists():
-        shutil.copy(_empty_database(), file)
-    return f"{_SQLITE}{file}"
-
-
-@cache
-def _empty_database() -> Path:
-    return memory_directory("mlflow-") / "empty.db"
+    """Return the URL of a new SQLite file."""
+    return f"{_SQLITE}{memory_directory('mlflow-') / 'mlflow.db'}"

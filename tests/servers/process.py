@@ -25,6 +25,8 @@ _named: list[socket.socket] = []
 _MEMORY = Path("/dev/shm")
 _MEMORY_NEEDED = 2 * 1024**3  # bytes
 _PREFIX = "zen-tests-"
+# The variable with the directory of the process that started the workers of a test run.
+RUN_DIRECTORY = "ZEN_TESTS_RUN_DIRECTORY"
 
 
 def memory_directory(prefix: str) -> Path:
@@ -48,6 +50,15 @@ def process_directory() -> Path:
         lock.enter_context(_locked(directory))
     atexit.register(_delete, directory, lock, os.getpid())
     return directory
+
+
+@contextmanager
+def made_once(name: str) -> Iterator[Path]:
+    """Yield the path of a file that the first worker of a test run makes in the block, while the others wait."""
+    directory = Path(os.environ.setdefault(RUN_DIRECTORY, str(process_directory())))
+    with (directory / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory / name
 
 
 @contextmanager
