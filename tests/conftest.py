@@ -62,6 +62,9 @@ def _isolate_session() -> None:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
         "AIRFLOW__API_AUTH__JWT_SECRET": "not a secret: it signs the tokens of one test session and nothing else",
         "AWS_EC2_METADATA_DISABLED": "true",
+        # Where other processes run too, threads that wait for each other by spinning take ten times the CPU of a fit.
+        "OMP_WAIT_POLICY": "passive",
+        "OPENBLAS_NUM_THREADS": "1",
         # Seconds. To find what a model requires, MLflow would load each in a process of its own.
         "MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "0",
         "PYTHONPATH": _PYTHONPATH,

@@ -15,6 +15,7 @@ DOCUMENT = REPOSITORY / "docs" / "tutorial.md"
 _BLOCK = re.compile(r"^```(console|python|diff)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 _LEFT_OUT = "…\n"
+_INHERITED = ("LANG", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "PYTHONPATH", "SSL_CERT_FILE", "TMPDIR")
 # The test is in an environment that these commands make.
 _INSTALLATION = {"git clone <this repository> airflow_zen", "cd airflow_zen", "make setup", "source .venv/bin/activate"}
 
@@ -23,9 +24,7 @@ class Shell:
     """A bash with an empty home, in which every command sees what the ones before it did."""
 
     def __init__(self, home: Path) -> None:
-        inherited = {
-            name: os.environ[name] for name in ("LANG", "PYTHONPATH", "SSL_CERT_FILE", "TMPDIR") if name in os.environ
-        }
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**inherited, "HOME": str(home), "PATH": path, "COLUMNS": "200"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
