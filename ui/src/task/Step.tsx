@@ -164,6 +164,13 @@ const Unrecorded = ({ step: { live, state } }: { readonly step: StepPage }) => {
   if (live) return <Empty title="This step has not ended yet">What it read and made appears here when it ends.</Empty>;
   const reason = NOT_RUN[state];
   if (reason !== undefined) return <Empty title="This task did not run">{reason}</Empty>;
+  if (state === "FAILED") {
+    return (
+      <Empty title="No record of this task">
+        It is not an ML step, or it failed before its step ended, as when its process is killed. Its log says more.
+      </Empty>
+    );
+  }
   return (
     <Empty title="No record of this task">
       It is not an ML step, or it has not run. Tasks made with <code>@ml_step</code> show here what they read and made.
