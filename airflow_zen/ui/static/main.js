@@ -656,10 +656,10 @@ svg.react-flow__connectionline {
 .zen-page li { padding-block: 4px; }
 .zen-table .zen-table { font-size: 13px; }
 .zen-table .zen-table :is(th, td) { padding-inline: 6px; }
-.zen-table ul { min-width: 22ch; }
+.zen-table ul { min-width: 16ch; }
 .zen-table li:first-child { padding-top: 0; }
 .zen-table .zen-muted { overflow-wrap: anywhere; }
-.zen-prose { min-width: 24ch; }
+.zen-prose { min-width: 18ch; }
 
 .zen-facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 16px; }
 .zen-facts dt { color: var(--chakra-colors-fg-muted); }
