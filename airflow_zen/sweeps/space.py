@@ -42,7 +42,10 @@ class LogUniform(_Interval, frozen=True):
         """Raise `StepDefinitionError` for an interval without logarithms."""
         super().__post_init__()
         if self.low <= 0:
-            raise StepDefinitionError(f"{self!r} begins above zero, because zero has no logarithm. Write 1e-6.")
+            raise StepDefinitionError(
+                f"{self!r} begins above zero, because zero has no logarithm. Write a small number such as 1e-6, or "
+                f"Uniform({self.low!r}, {self.high!r})."
+            )
 
     def sample(self, random: Random) -> float:
         """Return a random value."""
@@ -57,7 +60,9 @@ class IntUniform(_Interval, frozen=True):
         """Raise `StepDefinitionError` for bounds that are not whole."""
         super().__post_init__()
         if not (isinstance(self.low, int) and isinstance(self.high, int)):
-            raise StepDefinitionError(f"{self!r} takes whole numbers. Write Uniform({self.low!r}, {self.high!r}).")
+            raise StepDefinitionError(
+                f"{self!r} takes whole numbers. Write Uniform for fractions: Uniform({self.low!r}, {self.high!r})."
+            )
 
     def sample(self, random: Random) -> int:
         """Return a random value."""

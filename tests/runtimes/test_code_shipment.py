@@ -2,6 +2,8 @@
 
 import json
 import sys
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 
@@ -141,9 +143,27 @@ def test_functions_of_distributions_are_imported_there():
 
 
 def test_a_lambda_is_refused():
-    """A function without a name of its own cannot be found on the other side."""
-    with pytest.raises(RuntimeUnavailable, match="Write the step as a def"):
+    """A function without a name of its own cannot be found on the other side; a `def` in a file is."""
+    with pytest.raises(RuntimeUnavailable, match="Write the step as a def in a file"):
         ship_code(lambda value: value, [], json.dumps)
+    assert ship_code(_as_it_is, [], json.dumps).qualname == "_as_it_is"
+
+
+def _as_it_is(value):
+    return value
+
+
+def test_code_without_a_text_is_refused(import_folder, monkeypatch):
+    """A function of a module that was made without a file has no text to send; in a file it has."""
+    code = "def double(value):\n    return value * 2\n"
+    made = ModuleType("zen_made")
+    exec(code, vars(made))
+    monkeypatch.setitem(sys.modules, "zen_made", made)
+    with pytest.raises(RuntimeUnavailable, match="'zen_made' has no source text. Put its code into a file"):
+        ship_code(made.double, [], json.dumps)
+    (import_folder / "zen_written.py").write_text(code)
+    shipped = ship_code(import_module("zen_written").double, [], json.dumps)
+    assert [module.name for module in shipped.modules] == ["zen_written"]
 
 
 _CONTEXT = """
@@ -159,6 +179,10 @@ def reads(value: int) -> int:
     from airflow.sdk import Variable
     return value
 
+@ml_step
+def day(value: str) -> str:
+    return value
+
 @dag(schedule=None)
 def pipeline():
     CALL
@@ -166,10 +190,13 @@ def pipeline():
 
 
 def test_objects_of_airflow_are_refused(run_small):
-    """An argument that Airflow's context fills in with an object, and an import of Airflow there, say what to do."""
+    """An argument that Airflow's context fills in with an object, and an import of Airflow there, say what works."""
     taken = run_small(_CONTEXT.replace("CALL", "takes(1)")).tasks[-1].error
     assert isinstance(taken, RuntimeUnavailable)
     assert "Argument 'ti', which Airflow's context fills in, is an object of Airflow" in str(taken)
+    assert "a value of its own, such as '{{ ds }}'" in str(taken)
+    advised = run_small(_CONTEXT.replace("CALL", "day('{{ ds }}')"), run_id="manual__3")
+    assert load(advised.xcom("day")).count("-") == 2
     imported = run_small(_CONTEXT.replace("CALL", "reads(1)"), run_id="manual__2").tasks[-1].error
     assert isinstance(imported, ImportError)
     assert "Airflow is not in Python(path=" in imported.__notes__[0]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pytest
 
@@ -173,13 +174,28 @@ def test_a_release_of_python_that_is_not_there(run_file, monkeypatch):
         Virtualenv(["pandas<3"], python="3.10")
 
 
-@pytest.mark.parametrize("line", ["-c constraints.txt", "-e .", "./package", "--editable=../package"])
-def test_what_the_key_cannot_hold(tmp_path, root, load_dag_file, line):
-    """Constraints and local paths, whose content is not in the key, are refused by their line."""
-    (tmp_path / "requirements.txt").write_text(f"pandas<3\n{line}\n")
-    step = Step(load_dag_file(_FILE).versions.function, "versions")
-    with pytest.raises(RuntimeUnavailable, match="constraints and local paths are not supported"):
-        Virtualenv("requirements.txt").resolve(step, open_stack(lineage=False))
+def test_what_the_key_cannot_hold(tmp_path, root, load_dag_file):
+    """Constraints and local paths, whose content is not in the key, are refused by their line; pins and a wheel are not."""
+    step, stack, file = (
+        Step(load_dag_file(_FILE).versions.function, "versions"),
+        open_stack(),
+        tmp_path / "requirements.txt",
+    )
+    for line in ("-c constraints.txt", "-e .", "./package", "--editable=../package"):
+        file.write_text(f"pandas<3\n{line}\n")
+        with pytest.raises(RuntimeUnavailable, match="Write pins, and build a wheel of local code"):
+            Virtualenv(file.name).resolve(step, stack)
+    wheel = tmp_path / "zen_probe-0.3-py3-none-any.whl"
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr("zen_probe-0.3.dist-info/METADATA", "Metadata-Version: 2.1\nName: zen-probe\nVersion: 0.3\n")
+        archive.writestr(
+            "zen_probe-0.3.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("zen_probe-0.3.dist-info/RECORD", "")
+    file.write_text(f"six==1.17.0\nzen-probe @ {wheel.as_uri()}\n")
+    resolved = Virtualenv(file.name).resolve(step, stack).text
+    assert "six==1.17.0" in resolved
+    assert "zen-probe @ file://" in resolved
 
 
 def test_the_text_form():

@@ -60,13 +60,24 @@ def test_bounds_without_values_are_refused(kind, low, high):
 
 
 def test_grid_of_a_distribution_is_refused():
-    """A distribution has no list of values, and the error says what to write."""
-    with pytest.raises(StepDefinitionError, match="sampler='random'"):
+    """A distribution has no list of values; a list, or another sampler, has points."""
+    with pytest.raises(StepDefinitionError, match="Write a list, or sampler='random'"):
         grid_points(SPACE, None)
+    assert grid_points(as_space({"rate": [0.1]}), None) == [{"rate": 0.1}]
+    assert len(sample_points(SPACE, 1, seed=1)) == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-2, -1)])
+def test_logarithms_begin_above_zero(low, high):
+    """An interval without logarithms is refused; a small number, and an interval of plain numbers, are taken."""
+    with pytest.raises(StepDefinitionError, match=rf"Write a small number such as 1e-6, or Uniform\({low}, {high}\)"):
+        LogUniform(low, high)
+    assert LogUniform(1e-6, 1).low == 1e-6
+    assert Uniform(low, high).high == high
 
 
 def test_interval_of_fractions_is_no_interval_of_whole_numbers():
     """Bounds that are not whole are refused with the distribution that takes them."""
-    with pytest.raises(StepDefinitionError, match=r"takes whole numbers. Write Uniform\(0.5, 2\)"):
+    with pytest.raises(StepDefinitionError, match=r"Write Uniform for fractions: Uniform\(0.5, 2\)"):
         IntUniform(0.5, 2)
     assert 0.5 <= sample_points(as_space({"share": Uniform(0.5, 2)}), 1, seed=1)[0]["share"] <= 2
