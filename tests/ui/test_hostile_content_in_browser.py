@@ -83,7 +83,7 @@ def answers(window):
 
 
 def test_a_hostile_table_is_text(run, visit):
-    """Markup in a name of a column and in a cell of 10 MB is text; a stored preview has an origin of its own."""
+    """Markup in a name of a column and in a cell of 10 MB is text; a preview has an origin of its own, and the theme of the page."""
     shown = run(rates=(0.1,), rows=2, column=MARKUP, cell_length=10_000_000)
     page = visit(f"{shown.path}/tasks/load/plugin/zen-step", dark=True)
     page.locator("summary").filter(has_text="train").first.click()
@@ -91,6 +91,8 @@ def test_a_hostile_table_is_text(run, visit):
     assert page.title() != "1"
     assert page.locator("html.dark").count() == 1
     assert {frame.get_attribute("sandbox") for frame in page.locator(".zen-page iframe").all()} == {"allow-scripts"}
+    shown_in = page.frame_locator(".zen-page iframe").first.locator("html").evaluate("e => getComputedStyle(e).colorScheme")
+    assert shown_in == "dark"
     assert page.locator(".zen-page img[src=x]").count() == 0
     assert page.evaluate("document.querySelector('.zen-page').innerText.length") < 100_000
 
