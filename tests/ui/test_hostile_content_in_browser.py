@@ -91,7 +91,9 @@ def test_a_hostile_table_is_text(run, visit):
     assert page.title() != "1"
     assert page.locator("html.dark").count() == 1
     assert {frame.get_attribute("sandbox") for frame in page.locator(".zen-page iframe").all()} == {"allow-scripts"}
-    shown_in = page.frame_locator(".zen-page iframe").first.locator("html").evaluate("e => getComputedStyle(e).colorScheme")
+    shown_in = (
+        page.frame_locator(".zen-page iframe").first.locator("html").evaluate("e => getComputedStyle(e).colorScheme")
+    )
     assert shown_in == "dark"
     assert page.locator(".zen-page img[src=x]").count() == 0
     assert page.evaluate("document.querySelector('.zen-page').innerText.length") < 100_000
