@@ -1,14 +1,10 @@
 """What people see and do on our pages: Chromium on Airflow's own pages, served by its API server."""
 
 import hashlib
-import importlib.util
 import re
-import sys
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from airflow.sdk import dag
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.runs.records import StepRunRecords
@@ -17,7 +13,6 @@ from airflow_zen.transports import open_transport
 from tests.servers.axe import axe_core, violations
 from tests.servers.browser import go_to
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -132,31 +127,6 @@ def record_layers(root, dag_id, run_id, layers, width, mapped):
             record(task_id, {"table": made[0]}, index)
 
 
-def test_no_page_violates_wcag(run, visit, axe):
-    """Each view of a failed run meets the rules of WCAG 2.2 AA that a program can test, in both colour schemes."""
-    shown = run(rates=(0.1, 0.2, 0.3, 0.4, -1.0))
-    name = f"{shown.dag_id}/load.train"
-    views = {
-        f"{shown.path}/plugin/zen-run?node=step:load:-1": ".zen-card.chosen",
-        f"{shown.path}/plugin/zen-run?view=steps": "table",
-        f"{shown.path}/tasks/load/plugin/zen-step": "table",
-        f"{shown.path}/tasks/trial/mapped/4/plugin/zen-step": "[role=alert]",
-        f"dags/{shown.dag_id}/tasks/trial/plugin/zen-task?run_id={quote(shown.run_id)}": "table",
-        f"dags/{shown.dag_id}/plugin/zen-dag": "table",
-        "plugin/zen-artifacts": "table",
-        f"plugin/zen-artifacts?name={name}": "dl",
-        "plugin/zen-artifacts?view=storage": "table",
-    }
-    page = visit(next(iter(views)))
-    for path, part in views.items():
-        go_to(page, path)
-        if path.endswith("/load/plugin/zen-step"):
-            page.locator("summary").filter(has_text="train").first.click()
-        page.locator(f".zen-page {part}").first.wait_for()
-        for scheme in ("light", "dark"):
-            assert violations(page, axe, scheme) == [], (path, scheme)
-
-
 def test_the_graph_by_keyboard(run, visit):
     """Arrow keys lead along the edges of the graph and Enter follows a node; Escape shows everything, from the details too."""
     page = visit(f"{run(rates=(0.1,)).path}/plugin/zen-run")
@@ -176,6 +146,40 @@ def test_the_graph_by_keyboard(run, visit):
     focused.filter(has_text="load").wait_for()
 
 
+def test_tabs_search_and_tables_by_keyboard(run, visit):
+    """From tab to tab, in the search field, in a table and into a step, no mouse is needed, and the focus is seen."""
+    page = visit(f"{run(rates=(0.1,)).path}/plugin/zen-run")
+    page.locator(".zen-card").filter(has_text="load.train").wait_for()
+    press_until(page, "Tab", page.get_by_role("tab", name="Graph"))
+    press_until(page, "Tab", page.get_by_label("Search the graph"))
+    page.keyboard.type("load.test")
+    page.keyboard.press("Enter")
+    page.get_by_role("complementary", name="About load.test").wait_for()
+    press_until(page, "Shift+Tab", page.get_by_role("tab", name="Graph"))
+    page.keyboard.press("ArrowRight")
+    sort = page.get_by_role("button", name="Step", exact=True)
+    press_until(page, "Tab", sort)
+    page.keyboard.press("Enter")
+    page.get_by_role("columnheader", name="Step").and_(page.locator("[aria-sort=ascending]")).wait_for()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    press_until(page, "Tab", page.get_by_role("row").get_by_role("link", name="load", exact=True).first)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Outputs").wait_for()
+    press_until(page, "Tab", page.locator("summary").filter(has_text="train").first)
+    page.keyboard.press("Enter")
+    press_until(page, "Tab", page.get_by_role("link", name="Download").first)
+
+
+def press_until(page, key, wanted):
+    """Press a key until it has led the focus to an element."""
+    wanted.wait_for()
+    for _ in range(150):
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press(key)
+    raise AssertionError(f"{key} does not lead to {wanted}")
+
+
 def test_pages_under_a_base_path(run, visit, api_server, monkeypatch):
     """Under a path of `[api] base_url` a page reads its data, shows previews, and its links stay under that path."""
     shown = run(rates=(0.1,))
@@ -190,49 +194,3 @@ def test_pages_under_a_base_path(run, visit, api_server, monkeypatch):
     page.get_by_role("link", name="In the graph").click()
     page.locator(".zen-card.chosen").wait_for()
     assert page.evaluate("location.pathname").startswith("/airflow/dags/")
-
-
-def test_the_flight_example_computed_and_cached(run_dag_test, root, visit):
-    """The steps of the flight example are computed, then reused; histograms show, files are downloaded, tabs lead on."""
-    flights = load_example()
-
-    @dag(dag_id="flights_shown", schedule=None)
-    def pipeline():
-        parts = flights.split(flights.ingest(), test_from="2013-01-15")
-        flights.train(flights.features(parts.train), max_iter=5)
-
-    computed, cached = run_dag_test(pipeline()), run_dag_test(pipeline())
-    run_path = f"dags/flights_shown/runs/{quote(cached.run_id, safe='')}"
-    page = visit(f"{run_path}/plugin/zen-run", dark=True)
-    page.get_by_text("4 reused").wait_for()
-    page.locator(".zen-card").filter(has_text="cached").nth(3).wait_for()
-    page.get_by_role("tab", name="Steps").click()
-    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="features", exact=True))
-    to_the_second = computed.run_id.partition(".")[0]
-    assert f"features in {to_the_second}" in row.inner_text()
-    row.get_by_role("link", name="features", exact=True).first.click()
-
-    page.frame_locator("iframe").first.locator("svg").first.wait_for()
-    page.get_by_role("cell", name="plane_age").first.wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Download").first.click()
-    assert Path(download.value.path()).read_bytes()[:4] == b"PAR1"
-    page.get_by_role("region", name="Read by").get_by_role("link", name="train", exact=True).click()
-    page.get_by_role("region", name="Parameters").get_by_text("max_iter").wait_for()
-    page.get_by_role("region", name="Made from").get_by_role("link", name="features").wait_for()
-
-    page.get_by_role("link", name="Details", exact=True).click()
-    page.get_by_role("link", name="Artifacts", exact=True).first.click()
-    page.get_by_role("heading", name="Outputs").wait_for()
-    page.get_by_role("link", name="flights_shown").first.click()
-    page.get_by_role("link", name="Artifact history").click()
-    page.get_by_role("heading", name="split.train").wait_for()
-
-
-def load_example():
-    """Import the flight example."""
-    spec = importlib.util.spec_from_file_location("flight_delay_shown", REPOSITORY / "dags_examples/flight_delay.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
