@@ -22,6 +22,8 @@ _ON_FINISH = ("delete_job", "keep_job", "delete_succeeded_job")
 # As in the cluster's records of who has set a field.
 _MANAGER = "airflow-zen"
 _LAUNCHER = ("-P", "-m", "torch.distributed.run", "-m", "airflow_zen.runner")
+# What torch's launcher reads: each line of a rank, of both streams, begins with the number of the rank.
+_PREFIXED_LINES = {"PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank ${rank}] "}
 
 
 class JobKind(msgspec.Struct, frozen=True):
@@ -122,7 +124,7 @@ class TrainingJob(ClusterRuntime, msgspec.Struct, frozen=True, repr_omit_default
     ) -> dict[str, Any]:
         """Return the job that runs the spec at an address; `secret_names` are variables by their place, NAME/KEY."""
         kind = self.kind()
-        values = {**variables, "PYTHONSAFEPATH": "1", RANKED_VARIABLE: "1", **self.environment}
+        values = {**variables, "PYTHONSAFEPATH": "1", RANKED_VARIABLE: "1", **_PREFIXED_LINES, **self.environment}
         places = {**secret_names, **self.secrets}
         container = {
             "image": image_of_key(self.image),

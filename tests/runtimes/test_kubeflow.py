@@ -263,12 +263,13 @@ def test_options_are_checked_where_they_are_written(kind):
 @pytest.mark.ml
 @pytest.mark.timeout(900)
 @BOTH
-def test_torch_trains_on_two_nodes(run_pod, operator, kind):
-    """Under torch's own launcher all processes of all nodes are one group, and only the first one's value is stored."""
+def test_torch_trains_on_two_nodes(run_pod, operator, kind, capfd):
+    """Under torch's own launcher all processes of all nodes are one group; the first node's log has each line's rank."""
     pytest.importorskip("torch")
     text = step("""
 import torch, torch.distributed as dist
 dist.init_process_group("gloo")
+print("a print of", dist.get_rank())
 total = torch.tensor([float(dist.get_rank())])
 dist.all_reduce(total)
 dist.destroy_process_group()
@@ -277,3 +278,4 @@ return int(total.item()) if os.environ["RANK"] == "0" else None""")
     assert run.states == {"work": "success"}, run.task("work").error
     assert load(run.xcom("work")) == 6
     assert set(rank_usage()) == {0, 1, 2, 3}
+    assert {f"[rank {rank}] a print of {rank}" for rank in (0, 1)} <= set(capfd.readouterr().out.splitlines())
