@@ -19,7 +19,7 @@ ADVICE = re.compile(
 _CHARACTERS = 8
 # Of their errors any words are enough: the tests of their advice take much of it from tables, in parts.
 _BY_TABLES = {
-    "caching", "decorators", "deployment", "materializers", "operators", "pickle_contents.py", "runtimes", "steps",
+    "caching", "decorators", "deployment", "materializers", "operators", "pickle_contents.py", "steps",
     "testing", "type_names.py", "validation",
 }  # fmt: skip
 

@@ -3,13 +3,16 @@
 import logging
 import os
 import signal
+import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Timer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread, Timer
 
 import pytest
 from docker.errors import APIError
+from msgspec.structs import replace
 
 from airflow_zen import load
 from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
@@ -68,6 +71,32 @@ def on_waiting():
     yield add
     for handler in handlers:
         root.removeHandler(handler)
+
+
+@contextmanager
+def relay(path):
+    """Forward connections of a port to a socket, as the engine of another machine is reached; yield its address."""
+
+    def copy(source, target):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    class Connection(BaseRequestHandler):
+        def handle(self):
+            with socket.socket(socket.AF_UNIX) as engine:
+                engine.connect(path)
+                back = Thread(target=copy, args=(engine, self.request), daemon=True)
+                back.start()
+                copy(self.request, engine)
+                back.join()
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Connection) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def dag_of(body, call="step()"):
@@ -177,6 +206,23 @@ def test_an_image_without_python_is_named(run_file, in_docker):
     """An image that has no interpreter fails the task with what the image needs."""
     error = error_of(run_file(dag_of(WHERE, "step(2)"), in_docker(BUSYBOX, mounts=(), python="python")))
     assert "has no 'python': the image needs Python 3.11 or later with airflow-provider-zen" in str(error)
+    assert "Name another interpreter with python=" in str(error)
+    named = in_docker(BUSYBOX, environment={"PYTHONPATH": "/opt/zen"})
+    assert load(run_file(dag_of(WHERE, "step(2)"), named, run_id="manual__2").xcom("step"))["scaled"] == 6
+
+
+def test_an_engine_on_another_machine_is_told_the_root(run_file, in_docker, python_engine, small_python, root):
+    """An engine behind a network address does not get the worker's artifact root; named and mounted there, the step runs."""
+    with relay(python_engine.url.removeprefix("unix://")) as url:
+        remote = replace(in_docker(), docker_url=url)
+        error = error_of(run_file(dag_of(WHERE, "step(2)"), remote))
+        assert f"does not have the artifact root {str(root)!r}. Use an object store, or say with artifact_root=" in str(
+            error
+        )
+        mounts = (*python_mounts(small_python), f"{root}:/mnt/root")
+        named = replace(remote, artifact_root="/mnt/root", mounts=mounts)
+        run = run_file(dag_of(WHERE, "step(2)"), named, run_id="manual__2")
+        assert load(run.xcom("step"))["scaled"] == 6
 
 
 def test_an_image_without_the_runner_is_named(run_file, in_docker, small_python):

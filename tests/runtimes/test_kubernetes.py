@@ -89,7 +89,7 @@ def test_out_of_memory_is_said_and_the_next_try_has_more(run_pod):
         (Kubernetes(IMAGE, service_account="nobody"), 'serviceaccount "nobody" not found'),
         (Kubernetes(IMAGE, memory="64Gi", startup_timeout=1), "Insufficient memory"),
         (Kubernetes(IMAGE, namespace="nowhere"), 'namespaces "nowhere" not found'),
-        (Kubernetes(IMAGE, kubernetes_conn_id="none"), "connection"),
+        (Kubernetes(IMAGE, kubernetes_conn_id="none"), "Set up the connection 'none'"),
     ],
 )
 def test_what_keeps_a_step_from_its_pod_is_said(run_pod, api, root, runtime, said):
