@@ -2,14 +2,14 @@
 
 from importlib.util import find_spec
 
+import mlflow
 import pytest
 
-from tests.lineage.mlflow.test_fluent import AWAY, THERE, go, process, runs  # noqa: F401 - fixtures
+from tests.lineage.mlflow.test_fluent import THERE, go, process, runs  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
-# What a library logs takes the same way in both cases: each is tried in one.
-there, away = (pytest.mark.parametrize("go", [case], indirect=True) for case in (THERE, AWAY))
+there = pytest.mark.parametrize("go", [THERE], indirect=True)
 
 _DATA = """
 import warnings
@@ -67,7 +67,6 @@ def models(client, run):
     return [model.name for model in client.search_logged_models([run.info.experiment_id], search)]
 
 
-@away
 def test_sklearn(go, step_run, client):  # noqa: F811
     """The first fit is in the step's run; a later search is a run under it, with its trials below."""
     go(
@@ -124,7 +123,55 @@ mlflow.evaluate(info.model_uri, X.assign(y=y), **options)
 
 
 @pytest.mark.ml
-@away
+def test_log_model_of_each_flavor(go, step_run, client):  # noqa: F811
+    """A model that `mlflow.<flavor>.log_model` logs is the step run's, complete, in each flavor."""
+    for library in ("catboost", "keras", "lightning", "onnx", "transformers"):
+        find_library(library)
+    seen = go(
+        _DATA
+        + """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import catboost, keras, lightgbm, numpy as np, onnx, torch, transformers, xgboost
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+class Total(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input: list[float]) -> list[float]:
+        return [sum(model_input)]
+places = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in "xy"]
+config = transformers.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+bert = transformers.BertForSequenceClassification(config)
+words = Tokenizer(WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
+models = {
+    "catboost": catboost.CatBoostClassifier(iterations=2, verbose=0, allow_writing_files=False).fit(X, y),
+    "lightgbm": lightgbm.train({"num_leaves": 4, "verbose": -1}, lightgbm.Dataset(X, y), num_boost_round=2),
+    "onnx": make_model(make_graph([make_node("Identity", ["x"], ["y"])], "same", places[:1], places[1:])),
+    "pytorch": torch.nn.Linear(2, 1),
+    "tensorflow": keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]),
+    "xgboost": xgboost.train({"max_depth": 2}, xgboost.DMatrix(X, y), num_boost_round=2),
+}
+# MLflow traces a network of PyTorch with an example.
+options = {"pytorch": {"input_example": np.ones((1, 2), "float32")}}
+for flavor, model in models.items():
+    getattr(mlflow, flavor).log_model(model, name=flavor, pip_requirements=[], **options.get(flavor, {}))
+mlflow.pyfunc.log_model(name="pyfunc", python_model=Total(), pip_requirements=[])
+pipeline = {"model": bert, "tokenizer": tokenizer}
+mlflow.transformers.log_model(pipeline, name="transformers", task="text-classification", pip_requirements=[])
+seen = sorted([*models, "pyfunc", "transformers"])
+"""
+    )
+    step, under = step_run()
+    search = f"source_run_id = '{step.info.run_id}'"
+    logged = {model.name: model for model in client.search_logged_models([step.info.experiment_id], search)}
+    assert (sorted(logged), under) == (seen, [])
+    for name, model in logged.items():
+        flavor = {"pyfunc": "python_function"}.get(name, name)
+        assert flavor in mlflow.models.Model.load(model.artifact_location).flavors
+
+
+@pytest.mark.ml
 def test_boosters(go, step_run, client):  # noqa: F811
     """XGBoost's values, its model and its pictures are in the step's run, and LightGBM's in a run under it."""
     go(
@@ -148,7 +195,6 @@ mlflow.lightgbm.autolog(disable=True)
 
 
 @pytest.mark.ml
-@there
 def test_optuna(go, step_run):  # noqa: F811
     """Each trial of Optuna's callback is a run under the step's, whatever experiment the callback asks for."""
     find_library("optuna_integration")
@@ -168,7 +214,6 @@ mlflow.log_metric("best", study.best_value)
 
 
 @pytest.mark.ml
-@away
 def test_lightning(go, step_run, client):  # noqa: F811
     """Autologging of Lightning is in the step's run, and Lightning's own logger has a run under it."""
     find_library("lightning")
@@ -189,7 +234,6 @@ lightning.Trainer(logger=logger, **trainer).fit(Line(), batches)
 
 
 @pytest.mark.ml
-@there
 def test_keras(go, step_run):  # noqa: F811
     """Autologging of Keras writes the metrics of each epoch into the step's run."""
     find_library("keras")
@@ -210,7 +254,6 @@ mlflow.tensorflow.autolog(disable=True)
 
 
 @pytest.mark.ml
-@away
 def test_transformers(go, step_run):  # noqa: F811
     """The callback of Hugging Face's Trainer logs into the step's run or under it."""
     find_library("transformers")
