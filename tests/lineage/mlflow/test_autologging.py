@@ -131,7 +131,7 @@ def test_log_model_of_each_flavor(go, step_run, client):  # noqa: F811
         _DATA
         + """
 import os
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
 import catboost, keras, lightgbm, numpy as np, onnx, torch, transformers, xgboost
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 from tokenizers import Tokenizer
@@ -240,7 +240,7 @@ def test_keras(go, step_run):  # noqa: F811
     go(
         """
 import os
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
 import keras, numpy as np
 mlflow.tensorflow.autolog(silent=True, log_models=False)
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
