@@ -38,7 +38,7 @@ _MAX_REPORT, _MAX_REPORTS = 32 * 1024**2, 20
 _TYPES = {"html": "text/html; charset=utf-8", "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 _TYPES |= {"gif": "image/gif", "webp": "image/webp", "svg": "image/svg+xml"}
 _TEXT = "text/plain; charset=utf-8"
-# The document has no origin: it reaches neither Airflow nor any server, and its scripts draw only.
+# The document has no origin: it does not reach Airflow, and its scripts may draw, and send no requests.
 PREVIEW_HEADERS = {
     "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; media-src data:; frame-src data: blob:; "
