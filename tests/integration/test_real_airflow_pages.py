@@ -1,4 +1,4 @@
-"""What people see of the flight example in Airflow's own pages, in Chromium: computed, reused, failed, and while it runs."""
+"""What people see of the flight example in Airflow's own pages, in Chromium: computed, reused, and failed."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def page(window):
 
 @pytest.fixture(scope="module")
 def computed(deployment, window):
-    """The first run, and what a page that was open all the time showed of it before, meanwhile and after."""
+    """The first run, and what a page that was open all the time showed of it before and after."""
     api = deployment.airflow
     api.wait_for_dag("flights", timeout=300)
     api.pause("flights")
@@ -62,7 +62,7 @@ def later(deployment, computed):
 
 
 def test_a_page_follows_its_run(computed):
-    """A page that was opened before the first step ran shows each state of the run without being loaded again."""
+    """A page that was opened before the first step ran shows what came of each step, without being loaded again."""
     assert len(computed.before) == 4
     assert not any("computed" in card for card in computed.before)
     summary, cards = computed.after
