@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -13,6 +15,7 @@ from scripts import ui_types
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATIC = REPOSITORY / "airflow_zen/ui/static"
+_NOT_COMMITTED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,20 @@ def built(tmp_path_factory):
 def test_the_bundle_is_the_build_of_its_sources(built, name):
     """The sources have no type errors, and their build gives the committed bytes; `make ui` writes them."""
     assert (built / name).read_bytes() == (STATIC / name).read_bytes()
+
+
+def test_the_wheel_ships_the_bundle(tmp_path):
+    """A wheel that is built from the repository has the committed files of the pages."""
+    pytest.importorskip("setuptools", reason="needs setuptools, which builds the wheel")
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / "airflow_zen", tmp_path / "airflow_zen", ignore=_NOT_COMMITTED)
+    build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with ZipFile(tmp_path / done.stdout.splitlines()[-1]) as wheel:
+        shipped = {name: wheel.read(f"airflow_zen/ui/static/{name}") for name in ("main.js", "licenses.txt")}
+    assert shipped == {name: (STATIC / name).read_bytes() for name in shipped}
 
 
 def test_the_bundle_names_no_other_host():
