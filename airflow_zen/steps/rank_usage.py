@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 from airflow_zen.runs.step_run import RANK_SAMPLES
+from airflow_zen.steps.resources import cuda_in_use
 
 _FIRST_SECONDS = 1.0
 _MAX_SAMPLES = 60
@@ -54,7 +54,7 @@ class RankMeter:
     def totals(self) -> dict[str, float]:
         """What this process has used in its life, by metric: processor time in seconds, and peaks of memory."""
         found = {"cpu_seconds": round(_cpu_seconds(), 2), **_memory("VmHWM", "peak_memory_megabytes")}
-        if cuda := _cuda():
+        if cuda := cuda_in_use():
             found["gpu_peak_memory_megabytes"] = round(cuda.max_memory_allocated() / 2**20, 1)
         return {f"{self._prefix}{name}": value for name, value in found.items()}
 
@@ -80,7 +80,7 @@ class RankMeter:
         share = (used - self._last[1]) / max(now - self._last[0], 1e-3)
         self._last = now, used
         found = {"cpu_percentage": round(100 * share, 1), **_memory("VmRSS", "memory_megabytes")}
-        if cuda := _cuda():
+        if cuda := cuda_in_use():
             found["gpu_memory_megabytes"] = round(cuda.memory_allocated() / 2**20, 1)
         self._samples.append((time.time_ns() // 1_000_000, found))
 
@@ -96,9 +96,3 @@ def _memory(field: str, name: str) -> dict[str, float]:
         return {}
     after = _STATUS.read_text().partition(f"\n{field}:")[2].split()
     return {name: round(int(after[0]) / 1024, 1)} if after else {}
-
-
-def _cuda() -> Any:
-    """Return `torch.cuda` if this process has used a GPU."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    return cuda if cuda is not None and cuda.is_initialized() else None

@@ -151,21 +151,20 @@ def _maxrss(usage: Any) -> int:
     return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
-def _cuda() -> Any:
-    """Return `torch.cuda` if the step's code has used a GPU in this process."""
-    torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
+def cuda_in_use() -> Any:
+    """Return `torch.cuda` if the step's code has used a GPU in this process, else None."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
     return cuda if cuda is not None and cuda.is_initialized() else None
 
 
 def _reset_gpu_peak() -> None:
-    if cuda := _cuda():
+    if cuda := cuda_in_use():
         for device in range(cuda.device_count()):
             cuda.reset_peak_memory_stats(device)
 
 
 def _gpu_peak() -> int:
-    cuda = _cuda()
+    cuda = cuda_in_use()
     return sum(map(cuda.max_memory_allocated, range(cuda.device_count()))) if cuda else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -102,7 +103,8 @@ def _final(outcome: Outcome, metric: str) -> float | None:
 def check_success(outcomes: Sequence[Outcome], trials: int, min_success: float) -> None:
     """Raise `SweepError`, with the failures, where too many of the trials have failed; a pruned one has not."""
     failed = [outcome for outcome in outcomes if outcome.state is TrialState.FAILED]
-    if trials - len(failed) >= min_success * trials:
+    # As it is written: 0.28 * 25 is more than 7 in binary.
+    if trials - len(failed) >= Fraction(str(min_success)) * trials:
         return
     named = "".join(f"\n- trial {outcome}: {outcome.error}" for outcome in failed[:_MAX_NAMED])
     more = f"\n- and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""

@@ -80,7 +80,7 @@ def fragile(depth: int, rate: float) -> Output(model=list, auc=float):
 
 
 def test_failed_trial_does_not_sink_the_sweep(run_dag_test):
-    """`best` runs after a failed trial, and returns the named outputs of the winner."""
+    """`best` runs after a failed trial, and returns the named outputs of the winner; the next run reuses the other trials."""
 
     def build():
         trials = sweep(fragile, {"depth": [1, 2, 3, 4, 5], "rate": [0.5]})()
@@ -99,6 +99,8 @@ def test_failed_trial_does_not_sink_the_sweep(run_dag_test):
     }
     labels = {ti.map_index: ti.rendered_map_index for ti in run.get_task_instances() if ti.map_index >= 0}
     assert labels[3] == "depth=4, rate=0.5"
+    again = [(record.cache, str(record.state)) for record in trials_of(run_dag_test(in_dag(build)))]
+    assert again == [("miss", "FAILED") if index == 2 else ("hit", "FINISHED") for index in range(5)]
 
 
 def test_too_many_failed_trials_fail_the_sweep(run_dag_test, caplog):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,6 +76,23 @@ def test_a_reused_result_uses_nothing(run):
     """Nothing is measured for a hit, whose function is not called."""
     run(count, 3)
     assert run(count, 3).resources == NOT_MEASURED
+
+
+def test_gpu_memory_is_that_of_all_gpus(monkeypatch):
+    """The largest memory on each GPU since the start counts; PyTorch is replaced."""
+    peaks = [9, 9]
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        device_count=lambda: len(peaks),
+        reset_peak_memory_stats=lambda device: peaks.__setitem__(device, 0),
+        max_memory_allocated=peaks.__getitem__,
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    meter = ResourceMeter().start()
+    peaks[:] = 3, 4
+    assert meter.stop().gpu_memory == 7
+    cuda.is_initialized = lambda: False
+    assert ResourceMeter().start().stop().gpu_memory == 0
 
 
 def test_what_was_measured_elsewhere_takes_precedence():

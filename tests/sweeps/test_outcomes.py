@@ -42,6 +42,15 @@ def test_too_many_failures_are_named():
         check_success([*good, *bad], 5, 0.8)
 
 
+@pytest.mark.parametrize(("succeeded", "min_success"), [(7, 0.28), (14, 0.56)])
+def test_the_share_is_the_decimal_number(succeeded, min_success):
+    """A share that is reached exactly is enough, also where its product is larger in binary; one trial less is not."""
+    bad = [outcome(number, state=TrialState.FAILED) for number in range(25 - succeeded)]
+    check_success(bad, 25, min_success)
+    with pytest.raises(SweepError, match="trials failed"):
+        check_success([*bad, outcome(25, state=TrialState.FAILED)], 25, min_success)
+
+
 def test_pruned_trials_have_not_failed():
     """A pruned trial counts as a success."""
     check_success([outcome(number, state=TrialState.PRUNED) for number in range(5)], 5, 1.0)
