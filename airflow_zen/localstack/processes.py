@@ -57,14 +57,19 @@ def stop_processes(
     and SIGTERM to their descendants; SIGKILL follows 2 seconds later.
     """
     mains = [psutil.Process(process.pid) for process in processes if process.is_running()]
-    kept = _with_descendants(psutil.Process(process.pid) for process in keep if process.is_running())
-    # A command with the stack's environment, and its shell, have the mark too.
-    kept |= {psutil.Process(), *psutil.Process().parents()}
-    family = {*_with_descendants(mains), *find_marked_processes(mark)} - kept
+    parents = [psutil.Process(process.pid) for process in keep if process.is_running()]
+
+    def family() -> set[psutil.Process]:
+        # Before the descendants of those that stay, which start others meanwhile.
+        found = {*_with_descendants(mains), *find_marked_processes(mark)}
+        # A command with the stack's environment, and its shell, have the mark too.
+        return found - {*_with_descendants(parents), psutil.Process(), *psutil.Process().parents()}
+
+    first = family()
     _signal_and_wait(mains, signal.SIGTERM, grace)
-    left = _signal_and_wait(family | ({*find_marked_processes(mark)} - kept), signal.SIGTERM, 2)
+    left = _signal_and_wait(first | family(), signal.SIGTERM, 2)
     _signal_and_wait(left, signal.SIGKILL, 5)
-    return [process for process in family | ({*find_marked_processes(mark)} - kept) if _is_alive(process)]
+    return [process for process in first | family() if _is_alive(process)]
 
 
 def find_marked_processes(mark: str) -> list[psutil.Process]:

@@ -109,6 +109,23 @@ def test_keeps_other_processes(tmp_path, mark):
     assert (one.is_running(), other.is_running()) == (False, True)
 
 
+def test_keeps_what_others_start_meanwhile(tmp_path, mark):
+    """A process that stays may start processes at any time: these are neither stopped nor named."""
+    program = """
+import subprocess, time
+children = []
+while not any(child.poll() for child in children):
+    children = [*(child for child in children if child.poll() is None), subprocess.Popen(["sleep", "0.5"])]
+    time.sleep(0.02)
+"""
+    process = start_process([sys.executable, "-c", program], {**os.environ, MARK_VARIABLE: mark}, tmp_path / "p.log")
+    wait_for(lambda: psutil.Process(process.pid).children())
+    for _ in range(3):
+        assert stop_processes([], mark, keep=[process], grace=0) == []
+    time.sleep(0.1)
+    assert is_alive(process.pid)
+
+
 def test_stops_neither_its_caller_nor_the_shell(tmp_path, mark):
     """A command with the stack's own environment, and its shell with the same environment, are not stopped."""
     process = start_process(SLEEP, {**os.environ, MARK_VARIABLE: mark}, tmp_path / "p.log")
