@@ -183,6 +183,10 @@ class VersionIndex:
         """Return a name's versions, newest first; a request for each."""
         return self._read_all(islice(self.keys(name), limit))
 
+    def list_names(self, prefix: str = "") -> list[str]:
+        """Return the names that begin with `prefix`, sorted; one listing."""
+        return sorted(name for each in self._transport.list_prefixes(_NAMES) if (name := unquote(each)).startswith(prefix))
+
     def newest_versions(self, prefix: str = "") -> list[ArtifactVersion]:
         """Return the newest version of each name that begins with `prefix`, sorted by name; two requests for each."""
         start = quote_key_part(prefix) if prefix else ""
@@ -272,7 +276,7 @@ class VersionIndex:
             return ArtifactNotFound(
                 f"Artifact {name!r} has no version {str(version)!r}. {near}Its newest is {label!r}."
             )
-        names = [unquote(each) for each in self._transport.list_prefixes(_NAMES)]
+        names = self.list_names()
         if any(each.startswith(f"{name}[") for each in names):
             return ArtifactNotFound(f"No artifact is named {name!r} here. Its step is mapped: use {name + '[0]'!r}.")
         near = _near_text(name, names)

@@ -11,6 +11,7 @@ from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.transports.base import map_in_parallel
 from airflow_zen.ui.access import not_found
 from airflow_zen.ui.artifact_page import artifact_page
+from airflow_zen.ui.catalogue_lineage import lineage_graph
 from airflow_zen.ui.catalogue_responses import (
     ArtifactComparison,
     CataloguePage,
@@ -22,12 +23,10 @@ from airflow_zen.ui.catalogue_responses import (
 )
 from airflow_zen.ui.dag_page import difference
 from airflow_zen.ui.facts import artifact_facts, bounded, key_of_origin, shorten
-from airflow_zen.ui.responses import GraphEdge, GraphNode
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.named_artifacts import VersionTag
     from airflow_zen.artifacts.ref import ArtifactVersion
-    from airflow_zen.lineage.found_runs import FoundArtifact, FoundRun
     from airflow_zen.ui.access import Access
     from airflow_zen.ui.stacks import OpenedStack
 
@@ -38,10 +37,10 @@ _MAX_NAMES = 500
 def catalogue_page(
     opened: OpenedStack, access: Access, search: str, tag: str, offset: int, limit: int
 ) -> CataloguePage:
-    """Return the newest version of each name that contains `search`, or all versions that have a tag."""
+    """Return the newest version of each name, or all versions that have a tag, whose name or type contains `search`."""
     names = opened.stack.names
     found = names.tagged_versions(tag) if tag else names.newest_versions()
-    visible = [each for each in found if search.lower() in each.name.lower() and access.may_read_origin(each.origin)]
+    visible = [each for each in found if _matches(each, search.lower()) and access.may_read_origin(each.origin)]
     marks = names.list_tags()
     known = {each.name for each in visible}
     return CataloguePage(
@@ -49,6 +48,10 @@ def catalogue_page(
         artifacts=[_row(each, marks, access) for each in visible[offset : offset + limit]],
         tags=sorted({mark.tag for mark in marks if mark.name in known}),
     )
+
+
+def _matches(version: ArtifactVersion, wanted: str) -> bool:
+    return wanted in version.name.lower() or wanted in version.ref.type.lower()
 
 
 def find_version(opened: OpenedStack, name: str, version: str, access: Access) -> ArtifactVersion:
@@ -97,6 +100,8 @@ def compare_versions(
 def lineage_page(opened: OpenedStack, version: ArtifactVersion, access: Access) -> LineagePage:
     """Return the step runs that a version was made by, over all DAGs, and those that read it."""
     from airflow_zen.lineage.ancestry import find_relatives
+    from airflow_zen.lineage.found_runs import FoundArtifact
+    from airflow_zen.lineage.mlflow.encoding import short_digest
 
     stack, error = opened.stack, ""
     try:
@@ -106,28 +111,43 @@ def lineage_page(opened: OpenedStack, version: ArtifactVersion, access: Access) 
         relatives = find_relatives(version, stack.names, stack.records, None)
     runs = [*relatives.upstream, *relatives.downstream]
     visible = [run for run in runs if access.may_read(run.dag_id)]
-    nodes, edges = _lineage_graph(visible)
+    nodes, edges = lineage_graph(visible, FoundArtifact(version.name, short_digest(version.ref.digest)))
     return LineagePage(nodes=nodes, edges=edges, hidden=len(runs) - len(visible), error=error)
 
 
 def storage_page(opened: OpenedStack, access: Access) -> StoragePage:
     """Return the versions and bytes of each name, the largest first; of the first names, and of their newest versions."""
     names = opened.stack.names
-    newest = [each for each in names.newest_versions() if access.may_read_origin(each.origin)][:_MAX_NAMES]
-    found = map_in_parallel(lambda each: names.versions(each.name, _MAX_VERSIONS), newest)
+    visible = [each for each in names.newest_versions() if access.may_read_origin(each.origin)]
+    newest = visible[:_MAX_NAMES]
+    found = [*map_in_parallel(lambda each: names.versions(each.name, _MAX_VERSIONS + 1), newest)]
+    longer = {each.name for each, versions in zip(newest, found, strict=True) if len(versions) > _MAX_VERSIONS}
     by_name = {
-        each.name: [version for version in versions if access.may_read_origin(version.origin)]
+        each.name: [version for version in versions[:_MAX_VERSIONS] if access.may_read_origin(version.origin)]
         for each, versions in zip(newest, found, strict=True)
     }
     sizes = {version.ref.digest: version.ref.size for versions in by_name.values() for version in versions}
-    rows = sorted((_storage_row(name, versions) for name, versions in by_name.items()), key=lambda row: -row.size)
-    return StoragePage(artifacts=len(sizes), size=sum(sizes.values()), rows=rows, root=opened.stack.store.root)
+    rows = [_storage_row(name, versions, name in longer) for name, versions in by_name.items()]
+    return StoragePage(
+        artifacts=len(sizes),
+        size=sum(sizes.values()),
+        rows=sorted(rows, key=lambda row: -row.size),
+        more=len(visible) > _MAX_NAMES,
+        root=opened.stack.store.root,
+    )
 
 
-def _storage_row(name: str, versions: Sequence[ArtifactVersion]) -> StorageRow:
+def _storage_row(name: str, versions: Sequence[ArtifactVersion], more: bool) -> StorageRow:
     sizes = {version.ref.digest: version.ref.size for version in versions}
     dag_id = versions[0].origin.partition("/")[0] if versions else ""
-    return StorageRow(name=name, dag_id=dag_id, versions=len(versions), artifacts=len(sizes), size=sum(sizes.values()))
+    return StorageRow(
+        name=name,
+        dag_id=dag_id,
+        versions=len(versions),
+        artifacts=len(sizes),
+        size=sum(sizes.values()),
+        more=more,
+    )
 
 
 def _row(version: ArtifactVersion, marks: Iterable[VersionTag], access: Access) -> CatalogueRow:
@@ -144,50 +164,3 @@ def _row(version: ArtifactVersion, marks: Iterable[VersionTag], access: Access) 
         is_model=is_mlflow_model(version.ref),
         producer=key_of_origin(version.origin, access),
     )
-
-
-def _lineage_graph(runs: Sequence[FoundRun]) -> tuple[list[GraphNode], list[GraphEdge]]:
-    """Return a node for each step run and each artifact that it read or made, and the flow between them."""
-    nodes: dict[str, GraphNode] = {}
-    edges: dict[tuple[str, str], GraphEdge] = {}
-    for run in runs:
-        step = _run_node(run)
-        nodes[step.id] = step
-        for artifact in run.inputs:
-            nodes.setdefault(_artifact_id(artifact), _artifact_node(artifact))
-            edges[_artifact_id(artifact), step.id] = GraphEdge(source=_artifact_id(artifact), target=step.id)
-        for artifact in run.outputs:
-            nodes.setdefault(_artifact_id(artifact), _artifact_node(artifact))
-            edges[step.id, _artifact_id(artifact)] = GraphEdge(source=step.id, target=_artifact_id(artifact))
-    return list(nodes.values()), list(edges.values())
-
-
-def _run_node(run: FoundRun) -> GraphNode:
-    return GraphNode(
-        # MLflow, which may have found it too, keeps milliseconds.
-        id=f"run:{run.dag_id}/{run.dag_run_id}/{run.task_id}/{round(run.started * 1000)}",
-        kind="step",
-        label=run.name.removesuffix(" (cached)") or run.task_id,
-        detail=run.dag_id,
-        state="CACHED" if run.cached else run.state,
-        facts={"dag": run.dag_id, "run": run.dag_run_id},
-        task_id=run.task_id,
-        started=run.started,
-        ended=run.ended,
-        seconds=None if run.ended is None else run.ended - run.started,
-    )
-
-
-def _artifact_node(artifact: FoundArtifact) -> GraphNode:
-    return GraphNode(
-        id=_artifact_id(artifact),
-        kind="artifact",
-        label=artifact.name,
-        facts={"name": artifact.name, "digest": artifact.digest},
-        name=artifact.name,
-        digest=artifact.digest,
-    )
-
-
-def _artifact_id(artifact: FoundArtifact) -> str:
-    return f"artifact:{artifact.name}@{artifact.digest}"

@@ -71,19 +71,21 @@ class ModelVersionRow(Answer):
 
 
 class ModelRow(Answer):
-    """A registered model with its latest versions."""
+    """A registered model with its latest versions; `more`: whether it has older ones."""
 
     name: str
     description: str
     aliases: dict[str, str]
     versions: list[ModelVersionRow]
+    more: bool
     url: str
 
 
 class ModelsPage(Answer):
-    """The registered models; error: why MLflow did not answer."""
+    """The registered models; `more`: whether others are left out. error: why MLflow did not answer."""
 
     models: list[ModelRow]
+    more: bool = False
     error: str = ""
 
 
@@ -107,19 +109,24 @@ class DeploymentsPage(Answer):
 
 
 class StorageRow(Answer):
-    """What one DAG, or one name, has in the store: versions, contents and their bytes."""
+    """What one name has in the store: versions, contents and their bytes; `more`: whether older ones are not counted."""
 
     name: str
     dag_id: str
     versions: int
     artifacts: int
     size: int
+    more: bool
 
 
 class StoragePage(Answer):
-    """What the named artifacts that the user may see have in the store; contents with several names count once in the sum."""
+    """What the named artifacts that the user may see have in the store; contents with several names count once in the sum.
+
+    more: whether there are names that are not counted.
+    """
 
     artifacts: int
     size: int
     rows: list[StorageRow]
+    more: bool
     root: str

@@ -90,9 +90,9 @@ def read_lineage(found: FoundVersion) -> LineagePage:
 
 
 @router.get("/models")
-def read_models(access: RequestAccess) -> ModelsPage:
+def read_models(access: RequestAccess, search: OptionalName = "") -> ModelsPage:
     """Return the registered models."""
-    return models_page(stacks.get(), access)
+    return models_page(stacks.get(), access, search)
 
 
 @router.get("/deployments")

@@ -49,15 +49,17 @@ def list_runs(opened: OpenedStack, dag_id: str, limit: int) -> DagRunList:
 
 
 def list_artifacts(opened: OpenedStack, dag_id: str, access: Access, limit: int) -> DagArtifacts:
-    """Return the versions over time of each name that the DAG's steps gave; of mapped instances none."""
+    """Return the versions over time of the names that the DAG's steps gave; of mapped instances none."""
     tags = opened.stack.names.list_tags()
-    names = _names(opened, dag_id)
+    found_names = _names(opened, dag_id)
+    names = sorted(found_names[:_MAX_SERIES])
     versions = [*map_in_parallel(lambda name: opened.stack.names.versions(name, limit + 1), names)]
     logged = read_version_metrics(opened, dag_id, (each.origin for found in versions for each in found))
     series = map_in_parallel(
         lambda each: _series(opened, *each, access, tags, limit, logged), zip(names, versions, strict=True)
     )
-    return DagArtifacts(dag_id=dag_id, series=[each for each in series if each.points])
+    shown = [each for each in series if each.points]
+    return DagArtifacts(dag_id=dag_id, series=shown, more=len(found_names) > _MAX_SERIES)
 
 
 def compare_runs(opened: OpenedStack, dag_id: str, before: str, after: str, access: Access) -> RunComparison | None:
@@ -90,11 +92,13 @@ def _run_row(found: RunTotals) -> DagRunRow:
 
 
 def _names(opened: OpenedStack, dag_id: str) -> list[str]:
-    """Return the names of the artifacts of the DAG's latest run, and of others that begin with the DAG's name."""
+    """Return the names of the artifacts of the DAG's latest run, then the others that begin with the DAG's name."""
     run_id = opened.stack.records.latest_dag_run(dag_id)
     runs = opened.step_runs(dag_id, run_id) if run_id else []
-    names = {ref.name for run in runs for ref in run.outputs.values() if ref.name}
-    return [name for name in sorted(names) if not name.endswith("]")][:_MAX_SERIES]
+    newest = sorted({ref.name for run in runs for ref in run.outputs.values() if ref.name})
+    # The latest run may have failed, or go on: what earlier runs made is still the DAG's.
+    names = dict.fromkeys([*newest, *opened.stack.names.list_names(f"{dag_id}/")])
+    return [name for name in names if not name.endswith("]")]
 
 
 def _series(

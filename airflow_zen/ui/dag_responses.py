@@ -60,7 +60,7 @@ class VersionPoint(Answer):
 
 
 class VersionSeries(Answer):
-    """The versions of a named artifact over time, oldest first; `more` is the number of older ones that are left out."""
+    """The versions of a named artifact over time, oldest first; `more`: whether older ones are left out."""
 
     name: str
     points: list[VersionPoint]
@@ -68,10 +68,11 @@ class VersionSeries(Answer):
 
 
 class DagArtifacts(Answer):
-    """The names of the artifacts that a DAG makes, with their versions over time."""
+    """The names of the artifacts that a DAG makes, with their versions over time; `more`: whether names are left out."""
 
     dag_id: str
     series: list[VersionSeries]
+    more: bool
 
 
 class Difference(Answer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -36,12 +36,12 @@ _DEPLOYMENTS, _ENCODING = "deployments/", "python.json@1"
 _MAX_MODELS, _MAX_VERSIONS = 100, 20
 
 
-def models_page(opened: OpenedStack, access: Access) -> ModelsPage:
-    """Return the registered models that have a version which the user may see."""
+def models_page(opened: OpenedStack, access: Access, search: str = "") -> ModelsPage:
+    """Return the registered models whose name contains `search`, and that have a version which the user may see."""
     if opened.mlflow is None:
         return ModelsPage(models=[], error="MLflow is not configured.")
     try:
-        return ModelsPage(models=[*_models(opened.mlflow, access)])
+        return _search_models(opened.mlflow, access, search)
     except ZenError as error:
         return ModelsPage(models=[], error=str(error))
 
@@ -68,20 +68,20 @@ def _read(stack: Stack, version: ArtifactVersion) -> Deployment | None:
     return found if isinstance(found, Deployment) else None
 
 
-def _models(rest: MlflowRest, access: Access) -> Iterator[ModelRow]:
+def _search_models(rest: MlflowRest, access: Access, search: str) -> ModelsPage:
     from airflow_zen.models.registered_models import RegisteredModels
 
-    registry = RegisteredModels(rest)
-    for model in islice(registry.models(), _MAX_MODELS):
-        versions = [*islice(registry.versions(model["name"]), _MAX_VERSIONS)]
-        visible = [each for each in versions if access.may_read_origin(_origin(each))]
-        if visible:
-            yield _model_row(registry, model, visible, rest.server.ui)
+    registry, wanted = RegisteredModels(rest), search.lower()
+    matching = (each for each in registry.models() if wanted in each["name"].lower())
+    found = [*islice(matching, _MAX_MODELS + 1)]
+    rows = (_model_row(registry, each, access, rest.server.ui) for each in found[:_MAX_MODELS])
+    return ModelsPage(models=[row for row in rows if row.versions], more=len(found) > _MAX_MODELS)
 
 
-def _model_row(
-    registry: RegisteredModels, model: Mapping[str, Any], versions: list[RegisteredVersion], ui: str
-) -> ModelRow:
+def _model_row(registry: RegisteredModels, model: Mapping[str, Any], access: Access, ui: str) -> ModelRow:
+    """Return a model with those of its latest versions that the user may see."""
+    found = [*islice(registry.versions(model["name"]), _MAX_VERSIONS + 1)]
+    versions = [each for each in found[:_MAX_VERSIONS] if access.may_read_origin(_origin(each))]
     aliases = {each["alias"]: str(each["version"]) for each in model.get("aliases", [])}
     numbers = {each.number for each in versions}
     url = f"{ui}/#/models/{quote(model['name'], safe='')}"
@@ -101,6 +101,7 @@ def _model_row(
         description=shorten(model.get("description", "")),
         aliases={alias: number for alias, number in aliases.items() if number in numbers},
         versions=rows,
+        more=len(found) > _MAX_VERSIONS,
         url=url,
     )
 

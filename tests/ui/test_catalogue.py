@@ -4,7 +4,7 @@ import pytest
 
 import airflow_zen
 from airflow_zen.lineage.found_runs import FoundArtifact, FoundRun
-from airflow_zen.ui.catalogue import _lineage_graph
+from airflow_zen.ui.catalogue_lineage import lineage_graph
 
 
 @pytest.fixture
@@ -17,9 +17,11 @@ def name(ran):
 
 
 def test_searches_names_and_tags(name, answer):
-    """The catalogue finds names by a part of them, and versions by their tag."""
+    """The catalogue finds names by a part of them or of their type, and versions by their tag."""
     rows = answer("api/catalogue", search="LOAD.TRAIN")["artifacts"]
     assert [(row["name"], row["shape"]) for row in rows] == [(name, "21 rows × 2 columns")]
+    rows = answer("api/catalogue", search="dataframe")["artifacts"]
+    assert [row["name"] for row in rows] == [name.replace("train", "test"), name]
     page = answer("api/catalogue", tag="golden")
     assert [(row["shape"], row["tags"]) for row in page["artifacts"]] == [("20 rows × 2 columns", ["golden"])]
     assert page["tags"] == ["golden"]
@@ -54,9 +56,32 @@ def test_shows_a_run_once_that_the_store_and_mlflow_have():
     made = (FoundArtifact("d/load", "ab12"),)
     stored = FoundRun("", "", "load", "d", "r1", "load", "FINISHED", 10.12345, 11.0, True, (), made)
     logged = replace(stored, run_id="7f", name="load (cached)", started=10.123)
-    nodes, edges = _lineage_graph([stored, logged])
+    nodes, edges = lineage_graph([stored, logged], made[0])
     assert [(node.kind, node.label) for node in nodes] == [("step", "load"), ("artifact", "d/load")]
     assert len(edges) == 1
+
+
+def test_folds_many_instances_and_what_they_made():
+    """More than three instances of a task in a DAG run are one node with their states, and so is what they made, but the artifact itself."""
+    made = [FoundArtifact(f"d/trial[{index}]", f"{index:016}") for index in range(5)]
+    trials = [
+        FoundRun("", "", f"trial[{index}]", "d", "r1", "trial", "FINISHED", index, index + 2.0, index == 0, (), (each,))
+        for index, each in enumerate(made)
+    ]
+    few = [replace(each, dag_run_id="r2", inputs=(), outputs=()) for each in trials[:3]]
+    best = FoundRun("", "", "best", "d", "r1", "best", "FAILED", 9.0, 10.0, False, tuple(made), ())
+    nodes, edges = lineage_graph([*trials, *few, best], made[2])
+    labels = [(node.label, node.count) for node in nodes]
+    assert labels[0] == ("trial × 5", 5)
+    assert labels[1:5] == [("trial[0]", 1), ("trial[1]", 1), ("trial[2]", 1), ("best", 1)]
+    assert labels[5:] == [("4 artifacts", 4), ("d/trial[2]", 1)]
+    assert (nodes[0].states, nodes[0].seconds) == ({"CACHED": 1, "FINISHED": 4}, 10.0)
+    assert {(edge.source, edge.target) for edge in edges} == {
+        (nodes[0].id, nodes[5].id),
+        (nodes[0].id, nodes[6].id),
+        (nodes[5].id, nodes[4].id),
+        (nodes[6].id, nodes[4].id),
+    }
 
 
 def test_tells_nothing_about_hidden_names(name, get):
@@ -72,11 +97,47 @@ def test_adds_up_storage(name, answer):
     row = next(each for each in found["rows"] if each["name"] == name)
     assert (row["versions"], row["artifacts"]) == (2, 2)
     assert found["size"] >= row["size"] > 0
+    assert not (found["more"] or row["more"])
+
+
+def test_says_what_the_storage_report_leaves_out(name, answer, monkeypatch):
+    """Where only the first names and their newest versions are counted, the report says so."""
+    monkeypatch.setattr("airflow_zen.ui.catalogue._MAX_NAMES", 3)
+    monkeypatch.setattr("airflow_zen.ui.catalogue._MAX_VERSIONS", 1)
+    found = answer("api/catalogue/storage")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert (len(rows), found["more"]) == (3, True)
+    assert (rows[name]["versions"], rows[name]["more"]) == (1, True)
+
+
+@pytest.mark.server
+def test_searches_models(server, root, answer, monkeypatch):
+    """Models are found by a part of their names, and the page says where models or versions are left out."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    client = MlflowClient(server.uri)
+    for model in ("Page_Model_a", "page_model_b"):
+        client.create_registered_model(model)
+        for _ in range(2):
+            client.create_model_version(model, source="s3://elsewhere/model")
+    page = answer("api/catalogue/models", search="MODEL_A")
+    assert [(each["name"], len(each["versions"]), each["more"]) for each in page["models"]] == [("Page_Model_a", 2, False)]
+    assert not page["more"]
+    monkeypatch.setattr("airflow_zen.ui.served_models._MAX_MODELS", 1)
+    monkeypatch.setattr("airflow_zen.ui.served_models._MAX_VERSIONS", 1)
+    page = answer("api/catalogue/models", search="page_model")
+    assert [(len(each["versions"]), each["more"]) for each in page["models"]] == [(1, True)]
+    assert page["more"]
 
 
 def test_lists_neither_models_nor_deployments_without_them(name, answer):
     """Without MLflow there is no model, and the page says why; without a deployment the list is empty."""
-    assert answer("api/catalogue/models") == {"models": [], "error": "MLflow is not configured."}
+    assert answer("api/catalogue/models") == {
+        "models": [],
+        "more": False,
+        "error": "MLflow is not configured.",
+    }
     assert answer("api/catalogue/deployments") == {"deployments": []}
 
 

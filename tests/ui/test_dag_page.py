@@ -32,6 +32,21 @@ def test_shows_versions_over_time(ran, answer):
     assert second["changes"] == ["column 'x' was removed", "column 'z' is new (int64)"]
 
 
+def test_keeps_what_earlier_runs_made(ran, answer, monkeypatch):
+    """After a run that failed at its second step, the page has the names that only an earlier run gave, up to a number."""
+    dag_id = ran("r1", rates=(0.1,))
+    with pytest.raises(ValueError, match="negative"):
+        ran("r2", rates=(-1.0,), rows=21)
+    page = answer(f"api/dags/{dag_id}/artifacts")
+    names = [f"{dag_id}/{name}" for name in ("best", "load.test", "load.train")]
+    assert [each["name"] for each in page["series"]] == names
+    assert not page["more"]
+    monkeypatch.setattr("airflow_zen.ui.dag_page._MAX_SERIES", 2)
+    page = answer(f"api/dags/{dag_id}/artifacts")
+    assert [each["name"] for each in page["series"]] == names[1:]
+    assert page["more"]
+
+
 @pytest.mark.server
 def test_shows_what_the_makers_of_versions_logged(server, root, answer, monkeypatch):
     """A version has the metrics that the step which made it logged in MLflow."""

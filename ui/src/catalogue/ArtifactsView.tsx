@@ -1,6 +1,6 @@
 // Named artifacts, searched by the server.
 import { Badge, Button, HStack, Input, Stack, Text } from "@chakra-ui/react";
-import { useDeferredValue, useState } from "react";
+import { useState } from "react";
 import { Link } from "react-router-dom";
 
 import type { CataloguePage, CatalogueRow } from "../shared/answers";
@@ -11,6 +11,7 @@ import { cataloguePage, RunLink } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
 import { useQuery } from "../shared/useQuery";
+import { useSettled } from "../shared/useSettled";
 
 const PAGE = 50;
 
@@ -40,7 +41,7 @@ export const ArtifactsView = () => {
   const [query, setQuery] = useQuery();
   const [offset, setOffset] = useState(0);
   const [search, tag] = [query("search"), query("tag")];
-  const wanted = useDeferredValue(search.trim());
+  const wanted = useSettled(search.trim());
   const path = route(["catalogue"], { search: wanted || undefined, tag: tag || undefined, offset, limit: PAGE });
   const answer = useLast(useApi<CataloguePage>(path));
   return (

@@ -1,6 +1,7 @@
 import type { DeploymentRow, DeploymentsPage } from "../shared/answers";
 import { route, useApi } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
+import { formatIsoTime } from "../shared/format";
 import { External } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 
@@ -12,7 +13,7 @@ const COLUMNS: readonly Column<DeploymentRow>[] = [
   { name: "Target", value: ({ target }) => target, cell: ({ target }) => target },
   { name: "Address", cell: ({ url }) => <External url={url}>{url}</External> },
   { name: "Owner", value: ({ owner }) => owner, cell: ({ owner }) => owner },
-  { name: "Since", value: ({ since }) => since, cell: ({ since }) => since },
+  { name: "Since", value: ({ since }) => since, cell: ({ since }) => formatIsoTime(since) },
 ];
 
 /** The deployments of models. */

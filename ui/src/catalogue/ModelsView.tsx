@@ -1,13 +1,15 @@
-import { HStack, Stack, Text } from "@chakra-ui/react";
+import { HStack, Input, Stack, Text } from "@chakra-ui/react";
 
 import type { ModelsPage, ModelVersionRow } from "../shared/answers";
-import { route, useApi } from "../shared/api";
+import { route, useApi, useLast } from "../shared/api";
 import { type Column, DataTable } from "../shared/DataTable";
 import { formatNumber, formatTime } from "../shared/format";
 import { External, RunLink } from "../shared/links";
 import { Section } from "../shared/Section";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
+import { useQuery } from "../shared/useQuery";
+import { useSettled } from "../shared/useSettled";
 
 const columns = (versions: readonly ModelVersionRow[]): readonly Column<ModelVersionRow>[] => [
   {
@@ -26,21 +28,42 @@ const columns = (versions: readonly ModelVersionRow[]): readonly Column<ModelVer
   { name: "Made by", cell: ({ producer }) => (producer === null ? "" : <RunLink run={producer} />) },
 ];
 
+const NoModel = ({ isSearched }: { readonly isSearched: boolean }) =>
+  isSearched ? (
+    <Empty title="No model is found">Try another word.</Empty>
+  ) : (
+    <Empty title="No model is registered">Steps register models in MLflow.</Empty>
+  );
+
 /** The registered models with their versions and metrics. */
 export const ModelsView = () => {
-  const answer = useApi<ModelsPage>(route(["catalogue", "models"]));
+  const [query, setQuery] = useQuery();
+  const search = query("model");
+  const wanted = useSettled(search.trim());
+  const answer = useLast(useApi<ModelsPage>(route(["catalogue", "models"], { search: wanted || undefined })));
   return (
     <Show answer={answer} what="the models">
-      {({ models, error }) => (
+      {({ models, more, error }) => (
         <Stack gap={6}>
+          <Input
+            aria-label="Search models"
+            maxW="24rem"
+            onChange={({ target }) => setQuery({ model: target.value })}
+            placeholder="Search names"
+            size="sm"
+            type="search"
+            value={search}
+          />
           {error === "" ? null : <Text color="warning.fg">{error}</Text>}
-          {models.length === 0 && error === "" ? <Empty title="No model is registered">Steps register models in MLflow.</Empty> : null}
-          {models.map(({ name, description, versions, url }) => (
+          {models.length === 0 && error === "" ? <NoModel isSearched={search !== ""} /> : null}
+          {models.map(({ name, description, versions, more: hasOlder, url }) => (
             <Section aside={<HStack>{url === "" ? null : <External url={url}>MLflow</External>}</HStack>} key={name} title={name}>
               {description === "" ? null : <Text color="fg.muted">{description}</Text>}
               <DataTable columns={columns(versions)} label={`Versions of ${name}`} rowKey={({ version }) => version} rows={versions} />
+              {hasOlder ? <Text color="fg.muted">Older versions are not listed.</Text> : null}
             </Section>
           ))}
+          {more ? <Text color="fg.muted">More models have such a name. Search for a longer part of it.</Text> : null}
         </Stack>
       )}
     </Show>

@@ -96,7 +96,7 @@ export const VersionsView = ({ dagId }: { readonly dagId: string }) => {
   const wanted = search.trim().toLowerCase();
   return (
     <Show answer={answer} what="the artifacts">
-      {({ series }) =>
+      {({ series, more }) =>
         series.length === 0 ? (
           <Empty title="This DAG has no artifacts yet">Its steps' outputs appear here after the first run.</Empty>
         ) : (
@@ -112,6 +112,11 @@ export const VersionsView = ({ dagId }: { readonly dagId: string }) => {
               />
               <Text aria-live="polite" color="fg.muted">{countOf(found(series, wanted).length)}</Text>
             </HStack>
+            {more ? (
+              <Text color="fg.muted">
+                This DAG has more names. <Link to={`/plugin/zen-artifacts?${new URLSearchParams({ search: `${dagId}/` })}`}>All in the catalogue</Link>
+              </Text>
+            ) : null}
             {found(series, wanted).map((each) => (
               <SeriesView dagId={dagId} key={each.name} series={each} />
             ))}

@@ -14,6 +14,7 @@ interface Props {
   readonly edges: readonly GraphEdge[];
   readonly onChoose: (id: string) => void;
   readonly onExpand?: ((taskId: string) => void) | undefined;
+  readonly isExpanded: boolean;
   readonly dagId: string;
   readonly runId: string;
 }
@@ -71,7 +72,7 @@ const factsOf = ({ count, facts, seconds, size }: GraphNode): readonly (readonly
 
 const SHOWN_ABOVE = new Set(["state", "task"]);
 
-export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }: Props) => {
+export const Details = ({ node, nodes, edges, onChoose, onExpand, isExpanded, dagId, runId }: Props) => {
   const isStep = node.kind === "step";
   const before = edges.filter(({ target }) => target === node.id).map(({ source, label }) => [source, label] as const);
   const after = edges.filter(({ source }) => source === node.id).map(({ target, label }) => [target, label] as const);
@@ -85,9 +86,9 @@ export const Details = ({ node, nodes, edges, onChoose, onExpand, dagId, runId }
           {isStep ? <States state={node.state} states={node.states} /> : <Text color="fg.muted">{detailOf(node)}</Text>}
         </Box>
         <PageLink dagId={dagId} node={node} runId={runId} />
-        {node.can_expand && onExpand !== undefined ? (
+        {(node.can_expand || isExpanded) && onExpand !== undefined ? (
           <Button alignSelf="start" onClick={() => onExpand(node.task_id)} size="xs" variant="outline">
-            Show each instance
+            {node.can_expand ? "Show each instance" : "Fold the instances"}
           </Button>
         ) : null}
         <Neighbors ends={before} nodes={nodes} onChoose={onChoose} title={isStep ? "Reads" : "Made by"} />

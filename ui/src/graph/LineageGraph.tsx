@@ -30,6 +30,8 @@ interface Props {
   readonly edges: readonly GraphEdge[];
   /** Show the instances of a folded step, or fold them again; absent where nothing unfolds. */
   readonly onExpand?: ((taskId: string) => void) | undefined;
+  /** The tasks whose instances are shown. */
+  readonly expanded?: readonly string[];
   readonly dagId: string;
   readonly runId: string;
 }
@@ -46,6 +48,10 @@ const START_ZOOM = 0.85;
 
 const matches = (node: GraphNode, wanted: string) =>
   [node.label, node.name, node.digest, ...Object.values(node.facts)].some((text) => text.toLowerCase().includes(wanted));
+
+/** Return the node of an id: of an instance that is folded the node of its task. */
+const nodeOf = (id: string, nodes: readonly GraphNode[]) =>
+  nodes.find((node) => node.id === id) ?? nodes.find((node) => node.id === id.replace(/^step:(.+):\d+$/, "steps:$1"));
 
 const cardColor = (node: Node) => {
   const { node: shown } = node.data as CardNode["data"];
@@ -72,7 +78,7 @@ const lineOf = (edge: GraphEdge, near: ReadonlySet<string> | undefined): Edge =>
   };
 };
 
-const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
+const Canvas = ({ nodes, edges, onExpand, expanded = [], dagId, runId }: Props) => {
   const colorMode = useColorMode();
   const flow = useReactFlow();
   const [query, setQuery] = useQuery();
@@ -80,8 +86,8 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
   const [search, setSearch] = useState("");
   const [hit, setHit] = useState(0);
   const { positions, error } = usePositions(nodes, edges);
-  const chosenId = query("node");
-  const chosen = nodes.find(({ id }) => id === chosenId);
+  const chosen = nodeOf(query("node"), nodes);
+  const chosenId = chosen?.id;
   const wanted = search.trim().toLowerCase();
 
   const near = useMemo(() => (chosen === undefined ? undefined : relatives(chosen.id, edges)), [chosen, edges]);
@@ -151,7 +157,7 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
   const isLaidOut = positions !== undefined;
   useEffect(() => {
     if (!isLaidOut) return;
-    if (chosenId !== "" && chosen !== undefined) void center(chosenId);
+    if (chosenId !== undefined) void center(chosenId);
     else showStart();
     // Once, when the first layout is there: later ones leave the reader where they are.
   }, [isLaidOut]);
@@ -223,11 +229,20 @@ const Canvas = ({ nodes, edges, onExpand, dagId, runId }: Props) => {
           >
             <Background gap={20} variant={BackgroundVariant.Dots} />
             <Controls fitViewOptions={{ padding: 0.08, maxZoom: 1.1 }} showInteractive={false} />
-            {nodes.length > 8 ? <MiniMap ariaLabel="Overview of the graph" nodeColor={cardColor} pannable zoomable /> : null}
+            {nodes.length > 40 ? <MiniMap ariaLabel="Overview of the graph" nodeColor={cardColor} pannable zoomable /> : null}
           </ReactFlow>
         </div>
         {chosen === undefined ? null : (
-          <Details dagId={dagId} edges={edges} node={chosen} nodes={nodes} onChoose={goTo} onExpand={onExpand} runId={runId} />
+          <Details
+            dagId={dagId}
+            edges={edges}
+            isExpanded={expanded.includes(chosen.task_id)}
+            node={chosen}
+            nodes={nodes}
+            onChoose={goTo}
+            onExpand={onExpand}
+            runId={runId}
+          />
         )}
       </Box>
     </div>

@@ -53,8 +53,8 @@ const joined = (parts: readonly string[]) => parts.filter((part) => part !== "")
 const stepDetail = ({ detail, seconds, states }: GraphNode) => {
   const counted = Object.entries(states);
   if (counted.length === 0) return joined([seconds === null ? "" : formatSeconds(seconds), detail]);
-  if (counted.length === 1) return "";
-  return counted.map(([state, count]) => `${formatNumber(count)} ${stateWord(state)}`).join(" · ");
+  if (counted.length === 1) return detail;
+  return joined([counted.map(([state, count]) => `${formatNumber(count)} ${stateWord(state)}`).join(" · "), detail]);
 };
 
 /** Return what an artifact is and how its digest begins; of several their size. */

@@ -40,7 +40,13 @@ const Summary = ({ run }: { readonly run: Run }) => {
   );
 };
 
-const Views = ({ run, onExpand }: { readonly run: Run; readonly onExpand: (taskId: string) => void }) => {
+interface ViewsProps {
+  readonly run: Run;
+  readonly expanded: readonly string[];
+  readonly onExpand: (taskId: string) => void;
+}
+
+const Views = ({ run, expanded, onExpand }: ViewsProps) => {
   const [query, setQuery] = useQuery();
   return (
     <Tabs.Root
@@ -54,7 +60,14 @@ const Views = ({ run, onExpand }: { readonly run: Run; readonly onExpand: (taskI
         <Tabs.Trigger value="steps">Steps</Tabs.Trigger>
       </Tabs.List>
       <Tabs.Content value="graph">
-        <LineageGraph dagId={run.dag_id} edges={run.edges} nodes={run.nodes} onExpand={onExpand} runId={run.run_id} />
+        <LineageGraph
+          dagId={run.dag_id}
+          edges={run.edges}
+          expanded={expanded}
+          nodes={run.nodes}
+          onExpand={onExpand}
+          runId={run.run_id}
+        />
       </Tabs.Content>
       <Tabs.Content value="steps">
         <DataTable
@@ -72,9 +85,19 @@ const Views = ({ run, onExpand }: { readonly run: Run; readonly onExpand: (taskI
 
 const Lineage = ({ dagId, runId }: Props) => {
   const [query, setQuery] = useSearchParams();
-  const expanded = query.getAll("expand").map((task) => `&expand=${encodeURIComponent(task)}`);
-  const path = route(["dags", dagId, "run"], { run_id: runId }) + expanded.join("");
-  const expand = (task: string) => setQuery((last) => new URLSearchParams([...last, ["expand", task]]), { replace: true });
+  const expanded = query.getAll("expand");
+  const asked = expanded.map((task) => `&expand=${encodeURIComponent(task)}`);
+  const path = route(["dags", dagId, "run"], { run_id: runId }) + asked.join("");
+  const expand = (task: string) =>
+    setQuery(
+      (last) => {
+        const next = new URLSearchParams(last);
+        if (last.getAll("expand").includes(task)) next.delete("expand", task);
+        else next.append("expand", task);
+        return next;
+      },
+      { replace: true },
+    );
   const answer = useLast(useApi<Run>(path, ({ live }) => (live ? POLL_MILLISECONDS : undefined)));
   return (
     <Show answer={answer} what="the DAG run">
@@ -86,7 +109,7 @@ const Lineage = ({ dagId, runId }: Props) => {
         ) : (
           <Stack gap={2}>
             <Summary run={run} />
-            <Views onExpand={expand} run={run} />
+            <Views expanded={expanded} onExpand={expand} run={run} />
           </Stack>
         )
       }

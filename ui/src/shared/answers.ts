@@ -274,6 +274,7 @@ export interface VersionSeries {
 export interface DagArtifacts {
   readonly dag_id: string;
   readonly series: readonly VersionSeries[];
+  readonly more: boolean;
 }
 
 export interface Difference {
@@ -354,11 +355,13 @@ export interface ModelRow {
   readonly description: string;
   readonly aliases: Readonly<Record<string, string>>;
   readonly versions: readonly ModelVersionRow[];
+  readonly more: boolean;
   readonly url: string;
 }
 
 export interface ModelsPage {
   readonly models: readonly ModelRow[];
+  readonly more: boolean;
   readonly error: string;
 }
 
@@ -383,11 +386,13 @@ export interface StorageRow {
   readonly versions: number;
   readonly artifacts: number;
   readonly size: number;
+  readonly more: boolean;
 }
 
 export interface StoragePage {
   readonly artifacts: number;
   readonly size: number;
   readonly rows: readonly StorageRow[];
+  readonly more: boolean;
   readonly root: string;
 }

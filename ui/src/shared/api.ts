@@ -52,9 +52,12 @@ const keep = (path: string, value: unknown) => {
   if (kept.size > KEPT && oldest !== undefined) kept.delete(oldest);
 };
 
+/** Whether the same request may succeed later. */
+const isPassing = ({ status }: ApiError) => status === 0 || status >= 500;
+
 /**
  * Read a route, and again as long as `pollMilliseconds` of the value says; `null` reads nothing.
- * A value stays on the screen while the next one is read, also where that fails.
+ * A value stays on the screen while the next one is read, also where that fails: then it is read again in the same time.
  */
 export const useApi = <T>(path: string | null, pollMilliseconds: (value: T) => number | undefined = () => undefined) => {
   const [answer, setAnswer] = useState<Answer<T> & { path: string | null }>({ path: null });
@@ -62,18 +65,23 @@ export const useApi = <T>(path: string | null, pollMilliseconds: (value: T) => n
     if (path === null) return undefined;
     const abort = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let last = kept.get(path) as T | undefined;
+    const readAgain = () => {
+      const wait = last === undefined ? undefined : pollMilliseconds(last);
+      if (wait !== undefined) timer = setTimeout(() => void load(), wait);
+    };
     const load = async () => {
       try {
         const value = await read<T>(path, abort.signal);
         keep(path, value);
+        last = value;
         setAnswer({ path, value });
-        const wait = pollMilliseconds(value);
-        if (wait !== undefined) timer = setTimeout(() => void load(), wait);
+        readAgain();
       } catch (error) {
         if (abort.signal.aborted) return;
         const problem = error instanceof ApiError ? error : new ApiError(0, String(error));
-        const value = kept.get(path) as T | undefined;
-        setAnswer({ path, error: problem, ...(value === undefined ? {} : { value }) });
+        setAnswer({ path, error: problem, ...(last === undefined ? {} : { value: last }) });
+        if (isPassing(problem)) readAgain();
       }
     };
     void load();
