@@ -185,7 +185,9 @@ class VersionIndex:
 
     def list_names(self, prefix: str = "") -> list[str]:
         """Return the names that begin with `prefix`, sorted; one listing."""
-        return sorted(name for each in self._transport.list_prefixes(_NAMES) if (name := unquote(each)).startswith(prefix))
+        return sorted(
+            name for each in self._transport.list_prefixes(_NAMES) if (name := unquote(each)).startswith(prefix)
+        )
 
     def newest_versions(self, prefix: str = "") -> list[ArtifactVersion]:
         """Return the newest version of each name that begins with `prefix`, sorted by name; two requests for each."""

@@ -13,7 +13,6 @@ from airflow_zen.ui.facts import shorten
 from airflow_zen.ui.responses import GraphEdge, GraphNode
 from airflow_zen.ui.run_page import COLLAPSE_ABOVE, worst_state
 
-
 _Item = TypeVar("_Item")
 
 
@@ -68,7 +67,7 @@ def _similar(flows: dict[FoundArtifact, _Flow], subject: FoundArtifact) -> Itera
         yield from _folded(group)
 
 
-def _folded(items: list[_Item]) -> list[list[Item]]:
+def _folded(items: list[_Item]) -> list[list[_Item]]:
     return [items] if len(items) > COLLAPSE_ABOVE else [[each] for each in items]
 
 

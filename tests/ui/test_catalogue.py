@@ -122,7 +122,9 @@ def test_searches_models(server, root, answer, monkeypatch):
         for _ in range(2):
             client.create_model_version(model, source="s3://elsewhere/model")
     page = answer("api/catalogue/models", search="MODEL_A")
-    assert [(each["name"], len(each["versions"]), each["more"]) for each in page["models"]] == [("Page_Model_a", 2, False)]
+    assert [(each["name"], len(each["versions"]), each["more"]) for each in page["models"]] == [
+        ("Page_Model_a", 2, False)
+    ]
     assert not page["more"]
     monkeypatch.setattr("airflow_zen.ui.served_models._MAX_MODELS", 1)
     monkeypatch.setattr("airflow_zen.ui.served_models._MAX_VERSIONS", 1)

@@ -27,7 +27,9 @@ def test_reads_a_document_once(transport):
     """A document is read from the store once, and again when it was written again, or by another name."""
     cache = DocumentCache(1000)
     objects = sorted(transport.list_objects("d"), key=lambda each: each.key)
-    assert cache.read_all(transport, objects) == cache.read_all(transport, objects) == [b"%d" % n * 100 for n in range(4)]
+    assert (
+        cache.read_all(transport, objects) == cache.read_all(transport, objects) == [b"%d" % n * 100 for n in range(4)]
+    )
     assert transport.reads == 4
     transport.write("d/0", b"other")
     (changed,) = (each for each in transport.list_objects("d") if each.key == "d/0")
