@@ -35,8 +35,7 @@ def test_shows_versions_over_time(ran, answer):
 def test_keeps_what_earlier_runs_made(ran, answer, monkeypatch):
     """After a run that failed at its second step, the page has the names that only an earlier run gave, up to a number."""
     dag_id = ran("r1", rates=(0.1,))
-    with pytest.raises(ValueError, match="negative"):
-        ran("r2", rates=(-1.0,), rows=21)
+    ran("r2", rates=(-1.0,), rows=21)
     page = answer(f"api/dags/{dag_id}/artifacts")
     names = [f"{dag_id}/{name}" for name in ("best", "load.test", "load.train")]
     assert [each["name"] for each in page["series"]] == names
