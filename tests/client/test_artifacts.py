@@ -91,7 +91,7 @@ def test_own_class_of_the_dag_folder(file, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
     with pytest.raises(MaterializerNotFound) as raised:
         airflow_zen.load(ref)
-    (line,) = re.findall(r"run (import sys; .*) first", str(raised.value))
+    (line,) = re.findall(r"first: (import sys; .*)", str(raised.value))
     exec(line)
     assert airflow_zen.load(ref).transform(3) == 1.5
     for name in {module, module.partition(".")[0]}:

@@ -71,4 +71,6 @@ def test_event_of_a_steps_asset_starts_dags_of_its_team(run_dag_test, tmp_path, 
     record = open_stack().records.get(StepRunId("team_produces", run.run_id, "features"))
     assert airflow_zen.load(record.outputs["output"]) == [0, 1, 2]
     with create_session() as session:
-        assert {queued.target_dag_id for queued in session.query(AssetDagRunQueue)} == {"of_ml"}
+        queued = {each.target_dag_id for each in session.query(AssetDagRunQueue)}
+    # Other tests of the process leave events of their own.
+    assert queued & {"of_ml", "of_ads"} == {"of_ml"}
