@@ -29,7 +29,7 @@ from airflow_zen.runs.redaction import Redactor
 from airflow_zen.type_names import type_name
 
 # Of these the materializers return exactly what was saved. A model may have parts beside what is saved of it.
-_TABLES_AND_ARRAYS = ("pandas.", "numpy.", "arrow.", "polars.")
+_TABLES_AND_ARRAYS = ("pandas.", "numpy.", "polars.", "pyarrow.")
 
 
 class SavedArtifact(msgspec.Struct, frozen=True):
