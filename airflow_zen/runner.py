@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.stack import Stack
+    from airflow_zen.steps.resources import ResourceMeter
     from airflow_zen.steps.runtime import Execution, StepResult
     from airflow_zen.steps.spec import StepSpec
 
@@ -77,7 +78,7 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
     meter = ResourceMeter().start()
     try:
         with raise_on_sigterm():
-            execution = _prepare(spec, events)
+            execution = _prepare(spec, events, meter)
             try:
                 answer = _store_previews(execution, execution.step.runtime.execute(execution))
             finally:
@@ -88,7 +89,7 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
     return dict(msgspec.to_builtins(answer))
 
 
-def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
+def _prepare(spec: StepSpec, events: list[Mapping[str, Any]], meter: ResourceMeter) -> Execution:
     """Open the stack, load the code, and read the arguments."""
     from concurrent.futures import Future
 
@@ -115,7 +116,11 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names), _read_trial(spec))
     scratch = stack.store.temporary_directory()
     hooks = _event_hooks(events)
-    return Execution(step, arguments, stack, run, opening, hooks, collector, scratch, find_key=lambda: spec.cache_key)
+    return Execution(
+        *(step, arguments, stack, run, opening, hooks, collector, scratch),
+        meter=meter,
+        find_key=lambda: spec.cache_key,
+    )
 
 
 def _runtime(spec: StepSpec) -> Any:

@@ -35,6 +35,7 @@ class ResourceMeter:
         self._is_over = Event()
         self._sampled = 0
         self._largest_child = 0
+        self._gpu_memory = 0
 
     def start(self) -> ResourceMeter:
         """Begin to measure."""
@@ -49,6 +50,10 @@ class ResourceMeter:
         """Take what was measured elsewhere, where the function ran."""
         self._reported = usage
 
+    def add_gpu_memory(self, size: int) -> None:
+        """Add the GPU memory of processes below this one, in bytes, which only they can tell."""
+        self._gpu_memory += size
+
     def stop(self) -> ResourceUsage:
         """End the samples; return what was used."""
         self._is_over.set()
@@ -60,7 +65,7 @@ class ResourceMeter:
             peak_memory=max(peak, self._sampled, ended_child),
             memory_limit=memory_limit(),
             cpu_seconds=round(max(0.0, after.cpu_seconds - before.cpu_seconds), 3),
-            gpu_memory=_gpu_peak(),
+            gpu_memory=_gpu_peak() + self._gpu_memory,
             read_bytes=max(0, after.read_bytes - before.read_bytes),
             written_bytes=max(0, after.written_bytes - before.written_bytes),
         )

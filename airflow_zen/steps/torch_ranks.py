@@ -56,6 +56,7 @@ class RankLauncher(Runtime):
         shutil.rmtree(folder, ignore_errors=True)
         for rank, answer in answers.items():
             _take_facts(execution, rank, answer)
+            execution.meter.add_gpu_memory(answer.resources.gpu_memory)
         if failed:
             raise _first_error(failed, answers, options)
         return _result(execution, answers[0])

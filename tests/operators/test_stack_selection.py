@@ -13,7 +13,7 @@ from airflow_zen.errors import ArtifactRefused, SettingsError, StepDefinitionErr
 from airflow_zen.operators.stack_selection import resolve_runtime
 from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runs.step_run import StepRunId, StepState
-from airflow_zen.runtimes import Docker, InProcess, Kubernetes, Python, Ray
+from airflow_zen.runtimes import Docker, InProcess, Kubernetes, Python, PyTorchJob, Ray, TrainJob
 from airflow_zen.steps.runtime import ResourceHints
 from tests.harness import NOW, run_dag
 
@@ -195,6 +195,8 @@ HINTS = ResourceHints(memory="4Gi", cpus=2, gpus=1)
         (Docker("image"), Docker("image", memory="4Gi", cpus=2, gpus=1)),
         (Docker("image", memory="8Gi"), Docker("image", memory="8Gi", cpus=2, gpus=1)),
         (Kubernetes("image", cpu="500m"), Kubernetes("image", memory="4Gi", cpu="500m", gpu=1)),
+        (TrainJob("image"), TrainJob("image", memory="4Gi", cpu=2, gpu=1)),
+        (PyTorchJob("image", gpu=4), PyTorchJob("image", memory="4Gi", cpu=2, gpu=4)),
         (Ray("ray://head"), Ray("ray://head", memory="4Gi", num_cpus=2, num_gpus=1)),
         (InProcess(), InProcess()),
     ],

@@ -71,8 +71,10 @@ def pipeline():
 
 @pytest.fixture
 def cluster(tmp_path, small_python):
-    """A cluster whose node has the images of these tests."""
-    with kubernetes_cluster(tmp_path / "node", *images(tmp_path, small_python)) as running:
+    """A cluster whose node has the images of these tests, and a GPU."""
+    with kubernetes_cluster(
+        tmp_path / "node", *images(tmp_path, small_python), capacity={"amd.com/gpu": "1"}
+    ) as running:
         yield running
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,12 @@ def operator(cluster, tmp_path, small_python):
 
 
 def nothing_stays(operator, api, root):
-    """Whether the cluster has no jobs, pods and secrets, and the artifact root no specs."""
+    """Whether the cluster has no jobs, pods and secrets, and the artifact root no specs and no checkpoints."""
     until(lambda: not api.list_namespaced_pod("default").items)
     return (
         not list(operator.jobs())
         and not api.list_namespaced_secret("default").items
-        and not [path for path in (root / "runtimes").rglob("*") if path.is_file()]
+        and not [path for name in ("runtimes", "checkpoints") for path in (root / name).rglob("*") if path.is_file()]
     )
 
 
@@ -95,6 +96,8 @@ def test_the_job_is_as_the_user_describes_it(run_pod, operator, api, kind, monke
         IMAGE,
         cpu=1,
         memory=("1Gi", "2Gi"),
+        gpu=1,
+        gpu_resource="amd.com/gpu",
         environment={"COLOR": "red"},
         secrets={"WORD": "team/word"},
         node_selector={"kubernetes.io/os": "linux"},
@@ -111,7 +114,7 @@ def test_the_job_is_as_the_user_describes_it(run_pod, operator, api, kind, monke
     assert "hidden" not in json.dumps(job)
     (pod,) = api.list_namespaced_pod("default").items
     (container,) = pod.spec.containers
-    assert container.resources.limits == {"cpu": "1", "memory": "1Gi"}
+    assert container.resources.limits == {"cpu": "1", "memory": "1Gi", "amd.com/gpu": "1"}
     assert (pod.spec.node_selector, container.volume_mounts[0].name) == ({"kubernetes.io/os": "linux"}, "shared")
     log = api.read_namespaced_pod_log(pod.metadata.name, "default", _preload_content=False).data.decode()
     assert "['hello', 'red', 'hidden']" in log
@@ -144,6 +147,29 @@ return value""")
     error = run_pod(text, kind(IMAGE, num_nodes=2)).task("work").error
     assert isinstance(error, KeyError), error
     assert error.args == ("what is missing",)
+    assert 'raise KeyError("what is missing")' in "".join(traceback.format_exception(error))
+    assert nothing_stays(operator, api, root)
+
+
+def test_the_next_try_goes_on_from_the_last_checkpoint(run_pod, operator, api, root, tmp_path):
+    """After the first node was lost all ranks of the next try find what it has saved; after the success nothing stays."""
+    text = step(f"""
+from airflow_zen import checkpoint
+ckpt, rank = checkpoint(), os.environ["RANK"]
+state = ckpt.latest()
+open(os.path.join({str(tmp_path)!r}, f"rank-{{rank}}"), "w").write(str(state))
+if state is None:
+    ckpt.save(value + 5, step=1)
+    if rank == "0":
+        os.kill(os.getpid(), 9)
+    time.sleep(300)
+return state""")
+    assert run_pod(text, TrainJob(IMAGE, num_nodes=2)).states == {"work": "failed"}
+    assert list(open_stack(lineage=False).store.transport.list("checkpoints"))
+    run = run_pod(text, TrainJob(IMAGE, num_nodes=2), try_number=2)
+    assert run.states == {"work": "success"}, run.task("work").error
+    assert load(run.xcom("work")) == 7
+    assert {path.name: path.read_text() for path in tmp_path.glob("rank-*")} == {"rank-0": "7", "rank-1": "7"}
     assert nothing_stays(operator, api, root)
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.ml
 pytest.importorskip("torch")
 
 _HEADER = """
-import logging, os, signal, sys, time
+import logging, os, re, signal, sys, time
 from pathlib import Path
 import numpy as np
 from airflow.sdk import dag
@@ -29,53 +30,84 @@ from airflow_zen import checkpoint, log_metadata, ml_step
 _SHARED = (
     _HEADER
     + """
-def private_megabytes() -> float:
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition("RssAnon:")[2].split()[0]) / 1024
+def mapped_megabytes(field: str) -> float:
+    blocks = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    shared = [block for block in blocks if block.partition("\\n")[0].endswith("/buffers.bin")]
+    return sum(int(re.search(rf"{field}: +(\\d+)", block)[1]) for block in shared) / 1024
+
+def use_gpu(rank: int) -> None:
+    import torch
+
+    torch.cuda.is_initialized, torch.cuda.device_count = lambda: True, lambda: 1
+    torch.cuda.memory_allocated = torch.cuda.max_memory_allocated = lambda *device: (rank + 1) << 20
 
 @ml_step
 def make(megabytes: int) -> np.ndarray:
     return np.arange(megabytes * 131_072, dtype=np.float64)
 
 @ml_step
-def total(values: np.ndarray) -> list[float]:
+def total(values: np.ndarray, go: str) -> list[float]:
     import torch
     from torch import distributed
 
     rank = distributed.get_rank()
-    before = private_megabytes()
     found = torch.from_numpy(values).sum()
-    used = private_megabytes() - before
+    shared, private = torch.tensor(mapped_megabytes("Rss")), torch.tensor(mapped_megabytes("Anonymous"))
     logging.getLogger("mine").warning("the sum is %s", float(found))
     print("a print of", rank)
-    memory = torch.tensor([used])
+    deadline = time.monotonic() + 240
+    while rank and not Path(go).exists():
+        assert time.monotonic() < deadline, "the line of this rank was not seen"
+        time.sleep(0.05)
     distributed.all_reduce(found)
-    distributed.all_reduce(memory, distributed.ReduceOp.MAX)
+    distributed.all_reduce(shared, distributed.ReduceOp.MIN)
+    distributed.all_reduce(private, distributed.ReduceOp.MAX)
     log_metadata({"rank": rank})
     if rank:
         values[:] = 0
     distributed.barrier()
-    return [float(found), float(values[-1]), float(memory), distributed.get_world_size(), rank]
+    changed = mapped_megabytes("Anonymous")
+    use_gpu(rank)
+    return [float(found), float(values[-1]), float(shared), float(private), changed, distributed.get_world_size(), rank]
 
 @dag(schedule=None)
 def pipeline():
-    total(make(48))
+    total(make(48), {go!r})
 """
 )
 
 
-def test_ranks_work_together(load_dag_file, root, caplog, capfd):
-    """Ranks are one process group and share the inputs; rank 0's value is the output, and all log with their rank."""
+@pytest.fixture
+def go(tmp_path):
+    """The path of a file that is made when a line of rank 1 arrives."""
+    path = tmp_path / "go"
+
+    class Watch(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("[rank 1]"):
+                path.touch()
+
+    watch = Watch()
+    logging.getLogger("mine").addHandler(watch)
+    yield str(path)
+    logging.getLogger("mine").removeHandler(watch)
+
+
+def test_ranks_work_together(load_dag_file, root, caplog, capfd, go):
+    """Ranks are one process group and share the inputs; rank 0's value is the output, and all log with their rank.
+
+    Rank 1 ends when its line has arrived. This machine has no GPU: each rank replaces PyTorch's counters of GPU memory.
+    """
     from tests.harness import run_dag
 
     text = _SHARED.replace("@ml_step\ndef total", "@ml_step(runtime='TorchElastic(nproc_per_node=2)')\ndef total")
     with caplog.at_level(logging.INFO):
-        run = run_dag(load_dag_file(text).pipeline())
+        run = run_dag(load_dag_file(text.replace("{go!r}", repr(go))).pipeline())
     assert run.states == {"make": "success", "total": "success"}, run.tasks[-1].error
     count = 48 * 131_072
-    total, last, megabytes, size, rank = load(run.xcom("total"))
+    total, last, shared, private, changed, size, rank = load(run.xcom("total"))
     assert (total, last, size, rank) == (count * (count - 1), count - 1, 2, 0)
-    assert megabytes < 16
+    assert (shared >= 48, private, changed) == (True, 0, 0)
     messages = {record.getMessage() for record in caplog.records if record.name == "mine"}
     assert messages == {f"[rank {rank}] the sum is {count * (count - 1) / 2}" for rank in (0, 1)}
     printed = capfd.readouterr().out.splitlines()
@@ -90,6 +122,8 @@ def test_ranks_work_together(load_dag_file, root, caplog, capfd):
         "system/rank_1/cpu_seconds",
         "system/rank_1/peak_memory_megabytes",
     } <= facts.keys()
+    assert [facts[f"system/rank_{rank}/gpu_peak_memory_megabytes"] for rank in (0, 1)] == [1, 2]
+    assert record.resources.gpu_memory == 3 << 20
 
 
 _FAILS = (
@@ -139,6 +173,7 @@ def test_the_error_of_a_rank(run_file, capfd):
     assert (type(error).__name__, str(error)) == ("Unstable", "the loss is nan")
     assert isinstance(error, ValueError)
     assert "Raised in rank 1 of 2." in error.__notes__
+    assert 'raise Unstable("the loss is nan")' in "".join(traceback.format_exception(error))
     assert "[rank 0] rank 0 waits" in capfd.readouterr().out
 
 

@@ -78,8 +78,8 @@ def test_a_reused_result_uses_nothing(run):
     assert run(count, 3).resources == NOT_MEASURED
 
 
-def test_gpu_memory_is_that_of_all_gpus(monkeypatch):
-    """The largest memory on each GPU since the start counts; PyTorch is replaced."""
+def test_gpu_memory_is_that_of_all_gpus_and_processes(monkeypatch):
+    """The largest memory on each GPU since the start counts, and what processes below report; PyTorch is replaced."""
     peaks = [9, 9]
     cuda = SimpleNamespace(
         is_initialized=lambda: True,
@@ -90,7 +90,8 @@ def test_gpu_memory_is_that_of_all_gpus(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     meter = ResourceMeter().start()
     peaks[:] = 3, 4
-    assert meter.stop().gpu_memory == 7
+    meter.add_gpu_memory(20)
+    assert meter.stop().gpu_memory == 27
     cuda.is_initialized = lambda: False
     assert ResourceMeter().start().stop().gpu_memory == 0
 
