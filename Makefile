@@ -6,8 +6,8 @@ DAGS := dags_examples
 PYTHON_VERSIONS := 3.11 3.12 3.13
 AIRFLOW_VERSIONS := 3.1 3.2
 VERSION := $(AIRFLOW_VERSIONS) 3.3
-# More than the cores of a CI machine: tests wait for servers and processes in most of their time. Each takes 1 GB of memory.
-PYTEST_WORKERS := 5
+# More than the cores of a CI machine: tests wait for servers and processes. Each takes 2 GB of memory, and its servers as much.
+PYTEST_WORKERS := 4
 ARGS :=
 # The files of their tests: each worker imports all that it is given.
 ML_TESTS = $(shell grep -rl 'mark\.ml\b' tests --include='test_*.py')
