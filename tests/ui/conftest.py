@@ -3,13 +3,17 @@
 import uuid
 from datetime import datetime
 from types import SimpleNamespace
+from typing import Annotated
 from urllib.parse import quote
 
 import pandas as pd
 import pytest
 from airflow.sdk import dag
 
-from airflow_zen import Output, fused, log_metadata, ml_step
+from airflow_zen import Artifact, Deployment, Output, fused, log_metadata, ml_step
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.transports.timeouts import Timeouts
 from tests.harness import run_dag
 from tests.servers.application import served
 from tests.servers.browser import browser_window
@@ -143,6 +147,40 @@ def run(pipeline, run_dag_test):
     return start
 
 
+@pytest.fixture
+def deploy(server, root, monkeypatch):
+    """Run a step that returns a deployment, and register a model as it does: `deploy(dag_id)` gives the name of both."""
+    rest = MlflowRest(TrackingServer(server.uri))
+
+    def register(dag_id):
+        name = f"a_{uuid.uuid4().hex[:8]}"
+        run_dag(_deploying(dag_id, name), run_id="deployed")
+        rest.post("registered-models/create", {"name": name})
+        tags = [{"key": "zen.dag_id", "value": dag_id}]
+        rest.post("model-versions/create", {"name": name, "source": f"s3://bucket/{name}", "tags": tags})
+        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+        monkeypatch.setattr("airflow_zen.ui.stacks._MLFLOW_TIMEOUTS", Timeouts(60.0, 60.0, answer=60.0))
+        return name
+
+    return register
+
+
+def _deploying(dag_id, name):
+    """Build a DAG of one step that returns a deployment whose service does not run."""
+
+    @ml_step
+    def publish() -> Annotated[Deployment, Artifact(f"deployments/{name}")]:
+        facts = {"model": name, "version": "1", "digest": "0" * 64, "owner": "ada", "since": "2026-01-01T00:00:00Z"}
+        url = "http://127.0.0.1:9"
+        return Deployment(name, endpoint=url, predict_url=url, target="MLflowServing()", **facts)
+
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1))
+    def body():
+        publish()
+
+    return body()
+
+
 @pytest.fixture(scope="module")
 def site(api_server):
     """Airflow's API server on a port of this machine; gives its address."""
@@ -177,14 +215,24 @@ def new_page(window):
 
 
 @pytest.fixture
-def visit(window, site, new_page, api_server):
-    """Open an address as a user: `visit(path, reads="dag_a", dark=True)` gives the page."""
+def log_in(site, api_server):
+    """Log a user in to a context of the browser: `log_in(window, reads="dag_a")`."""
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    def open_address(path, reads="*", dark=False):
+    def add_cookie(window, reads="*"):
         user = SimpleAuthManagerUser(username="someone", role=reads)
         token = api_server.state.auth_manager.generate_jwt(user)
         window.add_cookies([{"name": "_token", "value": token, "url": site}])
+
+    return add_cookie
+
+
+@pytest.fixture
+def visit(window, site, new_page, log_in):
+    """Open an address as a user: `visit(path, reads="dag_a", dark=True)` gives the page."""
+
+    def open_address(path, reads="*", dark=False):
+        log_in(window, reads)
         page = new_page(dark)
         page.goto(f"{site}/{path}")
         return page

@@ -22,6 +22,15 @@ def test_asks_who_it_is(ran, get):
         assert get(path[1:], reads=None).status_code == 401, path
 
 
+@pytest.mark.server
+def test_lists_what_dags_made_to_their_readers(deploy, answer):
+    """A registered model and a deployment are listed for those who may read the DAG that made them, and for nobody else."""
+    made = {dag_id: deploy(dag_id) for dag_id in ("deploys_one", "deploys_two")}
+    for reads, names in ({dag_id: [name] for dag_id, name in made.items()} | {"other": []}).items():
+        for path in ("/api/catalogue/models", "/api/catalogue/deployments"):
+            assert [each["name"] for each in answer(path[1:], reads=reads)[LISTS[path]]] == names, (path, reads)
+
+
 def test_says_the_same_of_what_is_hidden_and_what_is_not_there(ran, get):
     """The answer for a DAG that may not be seen names nothing, and is that for one that does not exist."""
     hidden, missing = ran(rates=(0.1,)), "no_such_dag"
