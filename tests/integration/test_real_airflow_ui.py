@@ -103,6 +103,7 @@ def test_a_connection_from_the_form(deployment, guarded, page, screenshot):
 def test_what_a_task_shows_without_its_log(deployment, page, screenshot):
     """The list of a DAG run says which tasks were cached; a task's page has buttons for MLflow, mapped or not."""
     api, fit, score = deployment.airflow, "tasks/fit/details", "tasks/score/mapped/1/details"
+    addresses = []
     page.goto(api.dag_run_url(deployment.second))
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="fit", exact=True))
     row.get_by_text("cached", exact=True).wait_for()
@@ -117,10 +118,14 @@ def test_what_a_task_shows_without_its_log(deployment, page, screenshot):
         buttons = page.locator("a[rel='noopener noreferrer']").filter(has_not=page.locator("svg"))
         links = {button.inner_text(): button.get_attribute("href") for button in buttons.all()}
         assert names == links.keys()
-        assert links.pop("Artifacts").startswith(api.dag_run_url(run))
+        addresses.append(links.pop("Artifacts"))
+        assert addresses[-1].startswith(api.dag_run_url(run))
         assert all(url.startswith(deployment.mlflow_uri) for url in links.values())
     page.get_by_role("heading", name="score [offset=1 (cached)]").wait_for()
     screenshot(page, "airflow-task")
+    for address in addresses:
+        page.goto(address)
+        page.get_by_role("heading", name="Outputs").wait_for()
     page.goto(f"{api.dag_run_url(deployment.second)}/tasks/fit/details")
     page.get_by_role("link", name="Versions").wait_for()
     page.get_by_role("link", name="Storage").click()
