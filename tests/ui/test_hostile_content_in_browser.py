@@ -29,6 +29,17 @@ const loaded = (name, src) => new Promise((resolve, reject) => {
   document.body.append(Object.assign(document.createElement(name), {onload: () => setTimeout(resolve, 300), onerror: reject, src}));
 });
 const blocked = () => { throw new Error("blocked"); };
+// Whether the policy refuses it is told apart from a server that does.
+const refused = begin => new Promise((resolve, reject) => {
+  addEventListener("securitypolicyviolation", reject);
+  setTimeout(resolve, 1000);
+  begin();
+});
+const send = action => {
+  const form = Object.assign(document.createElement("form"), {action, method: "post"});
+  document.body.append(form);
+  form.submit();
+};
 const tries = {
   parent: () => parent === self ? blocked() : parent.document.title,
   top: () => { top === self ? blocked() : top.location.href = `${other}/taken`; },
@@ -41,6 +52,10 @@ const tries = {
   image: () => loaded("img", `${other}/image`),
   script: () => loaded("script", `${other}/script`),
   frame: () => loaded("iframe", `${site}/api/v2/dags`),
+  prefetch: () => refused(() => document.head.append(Object.assign(document.createElement("link"), {rel: "prefetch", href: `${other}/prefetch`}))),
+  socket: () => refused(() => new WebSocket(`${other.replace("http", "ws")}/socket`)),
+  // One that is sent leads to another page, on which nothing is noted.
+  form: async () => { send(`${other}/form`); await new Promise(resolve => setTimeout(resolve, 300)); blocked(); },
 };
 const note = text => document.querySelector("ol").append(Object.assign(document.createElement("li"), {textContent: text}));
 (async () => {
@@ -52,6 +67,7 @@ const note = text => document.querySelector("ol").append(Object.assign(document.
 </script>"""
 SHOWN_REPORT = "iframe[title$='report.html']"
 TRIES = ["parent", "top", "opened", "cookie", "storage", "airflow", "pages", "beacon", "image", "script", "frame"]
+TRIES += ["prefetch", "socket", "form"]
 
 
 @pytest.fixture
@@ -100,7 +116,7 @@ def test_a_hostile_table_is_text(run, visit):
 
 
 def test_the_scripts_of_a_report_reach_nothing(report, visit, answers):
-    """A report's scripts run, in the page and at the report's own address, and reach no parent, session, API or server."""
+    """A report's scripts run, in the page and at the report's own address, and reach no parent, session or API, and no server by a request."""
     page = visit(report)
     page.get_by_role("tab", name="report.html").click()
     address = page.locator(SHOWN_REPORT).get_attribute("src")

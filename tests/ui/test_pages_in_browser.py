@@ -2,11 +2,21 @@
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.models import DagRun
+from airflow.sdk import dag, task
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from matplotlib.figure import Figure
+from PIL import Image
 
+from airflow_zen import Output, ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports import open_transport
@@ -88,11 +98,17 @@ def test_a_dag_from_its_versions_to_the_catalogue(ran, run, visit):
 
 
 def test_a_graph_of_hundreds_of_nodes_is_readable(run, visit, root, axe):
-    """A run of 300 nodes begins at its left end in a size that can be read, with 1,000 instances as one; so does one of 1,000 nodes."""
+    """A run of 300 nodes begins at its left end in a size that can be read, with 1,000 instances as one; so does one of 1,000 nodes.
+
+    Both are laid out in a worker.
+    """
     shown = run(rates=(0.1,))
     record_layers(root, shown.dag_id, shown.run_id, layers=15, width=10, mapped={"many": 1000, "some": 350})
-    page = visit(f"{shown.path}/plugin/zen-run")
-    for count in (r"3\d\d nodes", r"1,0\d\d nodes"):
+    page = visit(f"{shown.path}/plugin/zen-run?view=steps")
+    page.get_by_role("tab", name="Graph").wait_for()
+    for query, count in (("", r"3\d\d nodes"), ("?expand=some", r"1,0\d\d nodes")):
+        with page.expect_worker():
+            go_to(page, f"{shown.path}/plugin/zen-run{query}")
         page.get_by_text(re.compile(count)).wait_for()
         card = page.locator(".zen-card").first
         card.wait_for()
@@ -102,7 +118,6 @@ def test_a_graph_of_hundreds_of_nodes_is_readable(run, visit, root, axe):
         page.get_by_label("Search the graph").fill("many × 1000")
         page.get_by_label("Search the graph").press("Enter")
         page.locator(".zen-card.chosen").filter(has_text="many × 1000").first.wait_for()
-        go_to(page, f"{shown.path}/plugin/zen-run?expand=some")
 
 
 def record_layers(root, dag_id, run_id, layers, width, mapped):
@@ -194,3 +209,119 @@ def test_pages_under_a_base_path(run, visit, api_server, monkeypatch):
     page.get_by_role("link", name="In the graph").click()
     page.locator(".zen-card.chosen").wait_for()
     assert page.evaluate("location.pathname").startswith("/airflow/dags/")
+
+
+@pytest.fixture
+def pictures(root):
+    """A DAG of a step that returns an image, a figure and a dict."""
+
+    @ml_step
+    def draw() -> Output(image=Image.Image, figure=Figure, facts=dict):
+        figure = Figure(figsize=(3, 2))
+        figure.subplots().plot([1, 3, 2])
+        return Image.new("RGB", (40, 30), "red"), figure, {"classes": ["ham", "spam"]}
+
+    @dag(dag_id="draws", schedule=None, start_date=datetime(2026, 1, 1))
+    def body():
+        draw()
+
+    return body()
+
+
+def test_previews_of_pictures_and_texts(pictures, run_dag_test, visit):
+    """An image and a figure are drawn, and a dict is shown as the text that it is stored as."""
+    run = run_dag_test(pictures)
+    page = visit(f"dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}/tasks/draw/plugin/zen-step")
+    for output, width in (("image", 40), ("figure", 300)):
+        panel = page.locator("details").filter(has=page.locator("summary strong").get_by_text(output, exact=True))
+        panel.locator("summary").first.click()
+        image = panel.get_by_role("img", name="Preview preview.png")
+        image.wait_for()
+        # Decoding waits for the file, and fails for one that is not an image.
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == width
+    page.locator("summary").filter(has_text="facts").click()
+    page.locator(".zen-panel pre").filter(has_text=re.compile(r'"ham",\s*"spam"')).wait_for()
+
+
+RUN_ROUTE = re.compile("/zen/api/dags/[^/]+/run[?]")
+
+
+def test_a_page_that_waits_says_so(run, visit, window):
+    """Until its answer comes, a page says what it loads."""
+    shown, held = run(rates=(0.1,)), []
+    window.route(RUN_ROUTE, held.append)
+    page = visit(f"{shown.path}/plugin/zen-run")
+    loading = page.get_by_role("status").get_by_text("Loading the DAG run…")
+    loading.wait_for()
+    assert page.locator(".zen-card").count() == 0
+    window.unroute(RUN_ROUTE)
+    for request in held:
+        request.continue_()
+    page.locator(".zen-card").first.wait_for()
+    loading.wait_for(state="detached")
+
+
+def test_a_dag_without_steps(root, run_dag_test, visit):
+    """A DAG run, a task and a DAG without ML steps say so, and what would appear there."""
+
+    @dag(dag_id="no_steps", schedule=None, start_date=datetime(2026, 1, 1))
+    def body():
+        @task
+        def plain():
+            pass
+
+        plain()
+
+    run = run_dag_test(body())
+    path = f"dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+    page = visit(f"{path}/plugin/zen-run")
+    page.get_by_role("heading", name="This DAG run has no ML steps").wait_for()
+    go_to(page, f"{path}/tasks/plain/plugin/zen-step")
+    page.get_by_role("heading", name="No record of this task").wait_for()
+    go_to(page, f"dags/{run.dag_id}/plugin/zen-dag")
+    page.get_by_text("This DAG has no artifacts").wait_for()
+
+
+def test_a_live_page_goes_on_after_an_error(run, visit):
+    """While a DAG run goes on, an answer that fails leaves the graph on the page beside the error, and the next one replaces both."""
+    shown = run(rates=(0.1,))
+    set_state(shown, DagRunState.RUNNING)
+    page = visit(f"{shown.path}/plugin/zen-run")
+    live, alert = (
+        page.locator(".zen-summary").get_by_text("live", exact=True),
+        page.locator(".zen-page").get_by_role("alert"),
+    )
+    live.wait_for()
+    page.route(RUN_ROUTE, lambda request: request.fulfill(status=503, json={"detail": "busy"}), times=1)
+    alert.get_by_text("503 busy").wait_for()
+    assert page.locator(".zen-card").filter(has_text="load.train").count() == 1
+    set_state(shown, DagRunState.SUCCESS)
+    live.wait_for(state="detached")
+    alert.wait_for(state="detached")
+    page.locator(".zen-card").filter(has_text="load.train").wait_for()
+
+
+def set_state(shown, state):
+    with create_session() as session:
+        session.query(DagRun).filter_by(dag_id=shown.dag_id, run_id=shown.run_id).update({"state": state})
+
+
+@pytest.fixture
+def page_abroad(window, log_in):
+    """A page of a German browser in India, which has another offset than hours."""
+    abroad = window.browser.new_context(locale="de-DE", timezone_id="Asia/Kolkata")
+    abroad.set_default_timeout(120_000)
+    log_in(abroad)
+    yield abroad.new_page()
+    abroad.close()
+
+
+def test_numbers_and_times_of_the_reader(run, site, page_abroad):
+    """Numbers and times are written as the browser's language asks for, in its time zone, or in the one that was chosen in Airflow."""
+    shown = run(rates=(0.1,), rows=1234)
+    started = open_stack().records.get(StepRunId(shown.dag_id, shown.run_id, "load")).started
+    for zone in (ZoneInfo("Asia/Kolkata"), UTC):
+        page_abroad.goto(f"{site}/{shown.path}/tasks/load/plugin/zen-step")
+        page_abroad.get_by_text("1.234 rows × 2 columns").first.wait_for()
+        page_abroad.get_by_text(f"{datetime.fromtimestamp(started, zone):%d.%m.%Y, %H:%M:%S}").first.wait_for()
+        page_abroad.evaluate("localStorage.setItem('timezone', JSON.stringify('UTC'))")
