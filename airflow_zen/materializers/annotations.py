@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import force_setattr, replace
 
 from airflow_zen.artifacts.ref import validate_artifact_name
-from airflow_zen.errors import MaterializerDefinitionError, ValidationDefinitionError
+from airflow_zen.errors import MaterializerDefinitionError, StepDefinitionError, ValidationDefinitionError
 from airflow_zen.materializers.base import Materializer, is_materializer
 from airflow_zen.type_names import is_union, type_name, walk_types
 
@@ -75,9 +75,9 @@ class Columns:
 
     def __init__(self, *names: str) -> None:
         if not names or not all(isinstance(name, str) for name in names):
-            raise TypeError(f"Columns takes names of columns, such as Columns('a', 'b'), got {names!r}.")
+            raise StepDefinitionError(f"Columns takes names of columns, such as Columns('a', 'b'), got {names!r}.")
         if len(set(names)) < len(names):
-            raise TypeError(f"Columns names each column once, got {names!r}. Leave the second out.")
+            raise StepDefinitionError(f"Columns names each column once, got {names!r}. Leave the second out.")
         self.names = names
 
     def __repr__(self) -> str:

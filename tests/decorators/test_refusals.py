@@ -118,6 +118,11 @@ def test_an_unknown_parameter_cannot_be_ignored():
 
 
 def test_a_function_needs_a_name():
-    """A partial is refused, because it has no name for a task."""
-    with pytest.raises(StepDefinitionError, match="name of its own"):
+    """A partial is refused, because it has no name for a task; a function that calls the same is a step."""
+    with pytest.raises(StepDefinitionError, match=r"name of its own.*Write a def\."):
         ml_step(partial(double.function, 1))
+
+    def double_one() -> int:
+        return double.function(1)
+
+    assert in_dag(ml_step(double_one)).operator.task_id == "double_one"

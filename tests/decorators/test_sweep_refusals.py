@@ -61,15 +61,20 @@ def test_parameter_of_the_space_is_not_given_too():
 
 
 def test_more_trials_than_airflow_maps_are_refused(monkeypatch):
-    """More trials than `[core] max_map_length` in one mapped task are refused with the way out, which works."""
+    """More trials than `[core] max_map_length` in one mapped task are refused with two ways out, which work."""
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "5")
     space = {"depth": list(range(12))}
     with DAG("d") as dag:
-        with pytest.raises(StepDefinitionError, match="parallel=5"):
+        with pytest.raises(StepDefinitionError, match=r"parallel=5, .* or raise \[core\] max_map_length\."):
             sweep(train, space)([1])
         sweep(train, space, parallel=5)([1])
     mapped = [task for task in dag.tasks if task.is_mapped]
     assert [len(task.op_kwargs_expand_input.value) for task in mapped] == [5, 5, 2]
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "12")
+    with DAG("d") as dag:
+        sweep(train, space)([1])
+    (mapped,) = [task for task in dag.tasks if task.is_mapped]
+    assert len(mapped.op_kwargs_expand_input.value) == 12
 
 
 def test_best_needs_trials_and_a_metric():

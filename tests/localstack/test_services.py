@@ -48,6 +48,14 @@ def test_with_s3_ignores_other_keys(layout, monkeypatch):
     assert told["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
 
 
+def test_a_dag_file_may_import_large_libraries(layout):
+    """Airflow's limit for the import of a DAG file is above its default, and within that of the process that imports it."""
+    told = service_environment(layout, {})
+    seconds = float(told["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"])
+    assert seconds > 30
+    assert float(told["AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT"]) > seconds
+
+
 def test_keeps_everything_in_its_directory(layout):
     """Databases, artifacts and Airflow's home are in the directory; every URL is on the loopback."""
     told = service_environment(layout, {})

@@ -31,7 +31,7 @@ import shapely
 import xarray as xr
 
 import airflow_zen
-from airflow_zen.errors import LocatedError, MaterializerNotFound, SaveRefused
+from airflow_zen.errors import LocatedError, MaterializerNotFound, SaveRefused, StepDefinitionError
 from airflow_zen.materializers import catalog
 from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
 
@@ -228,10 +228,13 @@ def test_what_to_return_instead_is_stored(name: str, tmp_path: Path, monkeypatch
         for library in ("keras", "networkx", "tensorflow", "datasets")
         if f"{library}." in message
     }
-    for expression in list(_expressions(message))[:1]:
-        (tmp_path / "stored").mkdir()
-        saved = REGISTRY.save(eval(expression, names), tmp_path / "stored")
-        REGISTRY.load(tmp_path / "stored", saved.encoding, bytes if saved.encoding.startswith("matplotlib") else None)
+    expressions = [*_expressions(message)]
+    assert expressions, message
+    for number, expression in enumerate(expressions):
+        stored = tmp_path / f"stored_{number}"
+        stored.mkdir()
+        saved = REGISTRY.save(eval(expression, names), stored)
+        REGISTRY.load(stored, saved.encoding, bytes if saved.encoding.startswith("matplotlib") else None)
 
 
 @pytest.mark.parametrize("name", WITHOUT_EXPRESSION)
@@ -278,6 +281,15 @@ def _documented_materializer() -> dict[str, Any]:
     names: dict[str, Any] = {"Plan": plan}
     exec(example.replace("@register_materializer\n", ""), names)
     return names
+
+
+def test_columns_are_named_once() -> None:
+    """No column, and the same one twice, is refused; columns named as the errors say are a mark."""
+    with pytest.raises(StepDefinitionError, match=r"such as Columns\('a', 'b'\)"):
+        airflow_zen.Columns()
+    with pytest.raises(StepDefinitionError, match="Leave the second out"):
+        airflow_zen.Columns("a", "b", "a")
+    assert airflow_zen.Columns("a", "b").names == ("a", "b")
 
 
 class Mine:

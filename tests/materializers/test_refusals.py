@@ -41,6 +41,10 @@ from tests.materializers import records as r
 Misnamed = namedtuple("Elsewhere", ["a"])  # noqa: PYI024
 
 
+class Noted(namedtuple("Noted", ["a"])):  # noqa: PYI024, SLOT002
+    pass
+
+
 class MyFrame(pd.DataFrame):
     pass
 
@@ -100,6 +104,12 @@ def _counter_with_attribute() -> Any:
 
 def _dataclass_with_attribute() -> Any:
     value = r.Params(1)
+    value.note = 1  # type: ignore[attr-defined]
+    return value
+
+
+def _tuple_with_attribute() -> Any:
+    value = Noted(1)
     value.note = 1  # type: ignore[attr-defined]
     return value
 
@@ -185,6 +195,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "too deep": (lambda _: _deep(), "levels deep"),
     "local class": (lambda _: _local_dataclass(), "top level of a module"),
     "namedtuple under another name": (lambda _: Misnamed(1), "cannot be found again"),
+    "named tuple with an attribute": (lambda _: _tuple_with_attribute(), "Use a dataclass"),
     "dataclass that is a list": (lambda _: r.ListWithFields(), "it is a list beside its fields"),
     "dataclass with an attribute": (lambda _: _dataclass_with_attribute(), "note are no fields"),
     "counter with an attribute": (lambda _: _counter_with_attribute(), "attributes of its own"),
@@ -280,6 +291,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "subclass of a text": (lambda _: MyHTML("x"), "subclass"),
     "text that is not UTF-8": (lambda _: HTMLString("\ud800"), "surrogates"),
     "sparse subclass": (lambda _: _MySparse((1, 1)), "come back as scipy.sparse.csr_array"),
+    "sparse objects": (
+        lambda _: scipy.sparse.coo_array((np.array([1], object), ([0], [0]))),
+        "Convert it with .astype(float)",
+    ),
     "opened image": (_opened_image, "image.copy()"),
     "unknown object in an image": (lambda _: _image_with_object(), "Plain"),
     "figure widget": (lambda _: plotly.basedatatypes.BaseFigure(), "go.Figure(value)"),

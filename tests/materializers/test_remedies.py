@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +27,7 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import HTMLString
 from tests.materializers import records as r
 from tests.materializers.own_estimators import halve
+from tests.materializers.sameness import assert_same
 from tests.materializers.test_refusals import REFUSED
 
 REGISTRY = default_registry()
@@ -136,6 +138,8 @@ REMEDIES: dict[str, Callable[[Any], Any]] = {
     "subclass of a text": HTMLString,
     "text that is not UTF-8": lambda value: HTMLString(value.encode(errors="replace").decode()),
     "sparse subclass": scipy.sparse.csr_array,
+    "sparse objects": lambda value: value.astype(float),
+    "named tuple with an attribute": lambda value: r.Params(value.a),
     "opened image": lambda value: value.copy(),
     "figure widget": go.Figure,
     "data array with an own index": lambda value: value.drop_indexes("x"),
@@ -156,14 +160,16 @@ REMEDIES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", REMEDIES)
 def test_remedy_works(name: str, tmp_path: Path) -> None:
-    """A refused value is stored after the change that the refusal asks for."""
+    """A refused value is stored after the change that the refusal asks for, and comes back as it was changed."""
     for folder in ("source", "refused", "artifact"):
         (tmp_path / folder).mkdir()
     value = REFUSED[name][0](tmp_path / "source")
-    with pytest.raises((SaveRefused, MaterializerNotFound)):
+    with pytest.raises((SaveRefused, MaterializerNotFound), match=re.escape(REFUSED[name][1])):
         REGISTRY.save(value, tmp_path / "refused")
-    saved = REGISTRY.save(REMEDIES[name](value), tmp_path / "artifact")
-    REGISTRY.load(tmp_path / "artifact", saved.encoding)
+    changed = REMEDIES[name](value)
+    saved = REGISTRY.save(changed, tmp_path / "artifact")
+    loaded = REGISTRY.load(tmp_path / "artifact", saved.encoding)
+    assert_same(pd.concat(REMEDIES[name](value)) if isinstance(changed, Iterator) else changed, loaded)
 
 
 def _scripted(torch: Any, module: Any, directory: Path) -> Path:
@@ -201,5 +207,6 @@ def test_remedy_of_torch_works(make: Callable[[Any], Any], remedy: Callable[...,
     value = make(torch)
     with pytest.raises(SaveRefused):
         REGISTRY.save(value, tmp_path / "refused")
-    saved = REGISTRY.save(remedy(torch, value, tmp_path), tmp_path / "artifact")
-    REGISTRY.load(tmp_path / "artifact", saved.encoding)
+    changed = remedy(torch, value, tmp_path)
+    saved = REGISTRY.save(changed, tmp_path / "artifact")
+    assert_same(changed, REGISTRY.load(tmp_path / "artifact", saved.encoding))

@@ -19,7 +19,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
 from tests.materializers.remedies import REGISTRY, library
@@ -83,6 +83,11 @@ def _other_category(directory: Path) -> None:
     pq.write_table(pa.table({"a": words}).replace_schema_metadata(table.schema.metadata), file)
 
 
+def _cut_table(directory: Path) -> None:
+    file = directory / "table.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
 def _estimator() -> Any:
     return Ridge().fit(np.eye(40), np.arange(40))
 
@@ -97,6 +102,7 @@ CHANGED: dict[str, Changed] = {
     "category": Changed(
         lambda: pd.DataFrame({"a": pd.Categorical(["x", "y"])}), _other_category, "run the step that made it again"
     ),
+    "end of a table": Changed(lambda: pd.DataFrame({"a": [1]}), _cut_table, "run the step that made it again"),
     "rows of an array": Changed(_estimator, _members(_move_rows), "Save the estimator again"),
     "end of an array": Changed(_estimator, _members(_shorten), "Save the estimator again"),
     "array of objects": Changed(_estimator, _members(_object_array), "contains Python objects, which need a pickle"),
@@ -112,7 +118,7 @@ def test_value_is_saved_again(changed: Changed, tmp_path: Path) -> None:
     registry = default_registry(allow_pickle=changed.pickled)
     saved = registry.save(changed.make(), _new(tmp_path / "artifact"))
     changed.change(tmp_path / "artifact")
-    with pytest.raises(ArtifactRefused, match=re.escape(changed.advice)):
+    with pytest.raises((ArtifactRefused, ArtifactCorrupt), match=re.escape(changed.advice)):
         registry.load(tmp_path / "artifact", saved.encoding)
     again = registry.save(changed.make(), _new(tmp_path / "again"))
     assert type(registry.load(tmp_path / "again", again.encoding)) is type(changed.make())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -318,8 +319,20 @@ def test_entry_point_that_wants_a_type_of_ours_is_an_error(tmp_path: Path) -> No
     assert "thing_library:ThingMaterializer cannot be registered beside pandas.DataFrame" in said
 
 
-def test_entry_point_that_fails_is_named(tmp_path: Path) -> None:
-    """An entry point that cannot be imported is an error that names the distribution."""
-    assert "The entry point thing = nowhere:Thing of thing-library cannot be imported" in _offered(
-        tmp_path, "", "nowhere:Thing"
-    )
+def test_entry_point_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point that cannot be imported, or is none, names its distribution, until that is fixed or uninstalled."""
+    monkeypatch.syspath_prepend(tmp_path)
+    info = tmp_path / "thing_library-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thing-library\nVersion: 1.0\n")
+    written = "[airflow_zen.materializers]\nthing = {}\n"
+    find = user_defined.entry_point_materializers.__wrapped__
+    known = find()
+    for value, reason in (("nowhere:Thing", "cannot be imported: .*"), ("pathlib:Path", "is no subclass .*")):
+        (info / "entry_points.txt").write_text(written.format(value))
+        with pytest.raises(MaterializerNotFound, match=f"thing = {value} of thing-library {reason}Fix or uninstall it"):
+            find()
+    (info / "entry_points.txt").write_text(written.format("airflow_zen.materializers.scipy:SparseMaterializer"))
+    assert len(find()) == len(known) + 1
+    shutil.rmtree(info)
+    assert find() == known

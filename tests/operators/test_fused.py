@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from airflow.sdk import dag, task, task_group
 
-from airflow_zen import Output, fused, load, ml_step
+from airflow_zen import NotNull, Output, fused, load, ml_step, validate
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.planning.plan import Plan, PlannedDagRun
@@ -238,6 +238,10 @@ def _plain():
     plain()
 
 
+def _batched():
+    table.expand(rows=[1, 2], batch=50)
+
+
 def _own_queue():
     table.override(queue="gpu")(1)
 
@@ -250,32 +254,59 @@ def _ordered():
     table(1) >> table(2)
 
 
+def _called_in_order():
+    table(1)
+    table(2)
+
+
 def _nested():
     with fused("inner"):
         table(1)
 
 
+def _skipping(on_failure="skip"):
+    validate(table(1), NotNull("x"), on_failure=on_failure)
+
+
+def _failing():
+    _skipping("fail")
+
+
+def _warning():
+    _skipping("warn")
+
+
+def _one():
+    table(1)
+
+
 @pytest.mark.parametrize(
-    ("build", "message"),
+    ("build", "message", "before", "inside", "options"),
     [
-        (_mapped, r"'table' is mapped, and is in the fused group 'group'.*batch=50"),
-        (_plain, r"Task 'plain' is defined in the fused group 'group'"),
-        (_own_queue, r"has the option queue='gpu'.*fused\('group', queue=…\)"),
-        (_own_stack, r"has the option stack='staging'"),
-        (_ordered, r"run in the order in which they are called"),
-        (_nested, r"'inner' is in another one"),
-        (int, r"has no steps"),
+        (_mapped, r"'table' is mapped.*Map it outside of the group; expand\(…, batch=50\)", _batched, _one, {}),
+        (_plain, r"'plain' is defined in the fused group 'group'.*Define it before or after", _plain, _one, {}),
+        (_own_queue, r"queue='gpu'.*fused\('group', queue=…\)", int, _own_queue, {"queue": "gpu"}),
+        (_own_queue, r"or call the step outside of the group", _own_queue, _one, {}),
+        (_own_stack, r"stack='staging'.*fused\('group', stack=…\)", int, _own_stack, {"stack": "staging"}),
+        (_ordered, r"in the order in which they are called.*Leave it out", int, _called_in_order, {}),
+        (_nested, r"'inner' is in another one\. Call its steps there", int, _one, {}),
+        (_skipping, r"skips tasks.*Write on_failure='fail' or 'warn'", int, _failing, {}),
+        (_skipping, r"Write on_failure='fail' or 'warn'", int, _warning, {}),
+        (_skipping, r"or call the step outside of the group", _skipping, _one, {}),
+        (int, r"has no steps\. Call steps of @ml_step in its block", int, _one, {}),
     ],
 )
-def test_what_cannot_be_fused_is_refused(build, message):
-    """What cannot be a part of one task is refused when the DAG is parsed, with a way out."""
+def test_what_cannot_be_fused_is_refused(build, message, before, inside, options):
+    """What cannot be a part of one task is refused when the DAG is parsed; written as the error says, it is parsed."""
 
-    def grouped():
-        with fused("group"):
-            build()
+    def grouped(before, inside, **options):
+        before()
+        with fused("group", **options):
+            inside()
 
     with pytest.raises(StepDefinitionError, match=f"(?s){message}"):
-        pipeline(grouped)
+        pipeline(lambda: grouped(int, build))
+    assert "group" in pipeline(lambda: grouped(before, inside, **options)).task_ids
 
 
 def test_options_of_the_group_are_those_of_the_task():

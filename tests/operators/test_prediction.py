@@ -1,5 +1,6 @@
 """Promises of `predict`: tables, parts and models as steps."""
 
+import re
 import uuid
 from pathlib import Path
 from typing import Annotated
@@ -132,6 +133,18 @@ def test_parts_wait_for_model_and_table():
     assert dag.get_task("predict_line_parts").upstream_task_ids == {"predict_line_versions", "table"}
     dag = pipeline(lambda: predict(fit(), halves()))
     assert dag.get_task("predict_fit_parts").upstream_task_ids == {"fit", "halves"}
+
+
+def test_what_has_no_rows_has_no_parts():
+    """Parts of a value without a number of rows are refused when the task runs; a table is divided."""
+
+    @ml_step
+    def listed() -> list[float]:
+        return [1.0, 2.0]
+
+    run = run_dag(pipeline(lambda: predict(fit(), listed(), parts=2)))
+    assert re.search(r"Leave parts=… out, or pass a table of pandas, Polars or Arrow\.", str(run.tasks[-1].error))
+    assert len(predictions(lambda: predict(fit(), table(), parts=2))) == ROWS
 
 
 def test_equal_predictions_are_reused():

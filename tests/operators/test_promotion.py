@@ -273,6 +273,25 @@ def test_wrong_arguments_fail_when_the_dag_is_parsed(arguments, error, message):
         pipeline(lambda: promote(**{"name": "delay", **arguments}))
 
 
+def test_one_model_of_a_mapped_step_is_promoted():
+    """The models of a mapped step are refused as a candidate; the output of a step that chooses one of them is taken."""
+
+    @ml_step
+    def fit(slope: float) -> LinearRegression:
+        return LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
+
+    @ml_step(model="delay")
+    def choose(models: list[LinearRegression]) -> LinearRegression:
+        return models[0]
+
+    def build(candidate):
+        promote("delay", candidate=candidate(fit.expand(slope=[1.0, 2.0])))
+
+    with pytest.raises(StepDefinitionError, match=r"Choose one in a step of its own, with @ml_step\(model='delay'\)"):
+        pipeline(lambda: build(lambda models: models))
+    assert "choose" in pipeline(lambda: build(choose)).task_ids
+
+
 def test_wrong_gains_fail_when_they_are_written():
     """A gain is a number of at least 0 of a named metric."""
     for metric, by in (("", 0.1), ("rmse", -1), ("rmse", True), ("rmse", float("nan")), (3, 0.1)):

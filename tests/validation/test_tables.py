@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -87,9 +88,18 @@ def test_validator_of_a_distribution_is_found_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_no_known_entry_points")
 def test_names_that_are_not_offered_are_refused(tmp_path: Path) -> None:
-    """An unknown name is an error that lists the known ones; an entry point that cannot be imported names itself."""
+    """An unknown name is an error that lists the known ones; a broken entry point names itself until it is fixed or uninstalled."""
     write_distribution(tmp_path, "company_rules_module:Missing")
-    with pytest.raises(ValidationDefinitionError, match="'company'"):
+    with pytest.raises(ValidationDefinitionError, match="registered are 'company'"):
         run_validator("compny", pa.table({"a": [1]}))
-    with pytest.raises(ValidationDefinitionError, match="company_rules_module:Missing"):
+    with pytest.raises(ValidationDefinitionError, match=r"company_rules_module:Missing.*Fix or uninstall it\."):
         run_validator("company", pa.table({"a": [1]}))
+    shutil.rmtree(tmp_path / "company_rules-1.0.dist-info")
+    validators.entry_point_validators.cache_clear()
+    with pytest.raises(
+        ValidationDefinitionError, match=r"registered are none\. Install the distribution that offers it"
+    ):
+        run_validator("company", pa.table({"a": [1]}))
+    write_distribution(tmp_path, "company_rules_module:Rules")
+    validators.entry_point_validators.cache_clear()
+    assert run_validator("company", pa.table({"a": [1, 2]})).passed

@@ -127,6 +127,21 @@ CASES = {
         """,
         Logged({"process0": 0.0, "process1": 1.0}, under=trials(2)),
     ),
+    "a pool of processes": (
+        """
+        from concurrent.futures import ProcessPoolExecutor
+        trial = '''if True:
+            import mlflow
+            mlflow.log_metric("pool", 1)
+            with mlflow.start_run(nested=True, run_name="trial0"):
+                mlflow.log_param("lr", 0)
+                mlflow.log_metric("loss", 0)
+        '''
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(exec, trial).result()
+        """,
+        Logged({"pool": 1.0}, under=trials(1)),
+    ),
     "a script that the step starts": (
         """
         import subprocess, sys
@@ -212,6 +227,7 @@ CASES = {
 # These start interpreters, which import MLflow in seconds, and all speak with the step's relay: each in one way.
 _PROGRAMS = {
     "processes": AWAY,
+    "a pool of processes": THERE,
     "a script that the step starts": THERE,
     "a program of an environment without this package": AWAY,
     "a program that is given the address": AWAY,

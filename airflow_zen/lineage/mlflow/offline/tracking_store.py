@@ -49,8 +49,11 @@ class StepStore(RestStore):
 
         The relay nests a new run below the step's.
         """
-        if (step := self._step()) and not run_name and _is_step_run(step, tags):
+        step = self._step()
+        if step and not run_name and _is_step_run(step, tags):
             return self._join(step["run_id"], tags)
+        if step and not step["respect_set_experiment"] and experiment_id != step["experiment_id"]:
+            self._step_experiment(step, experiment_id)
         return super().create_run(experiment_id, user_id, start_time, tags, run_name)
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
@@ -74,6 +77,10 @@ class StepStore(RestStore):
         step = self._step() if _fluent_call("set_experiment") else None
         if not step or step["respect_set_experiment"]:
             return None
+        return self._step_experiment(step, wanted)
+
+    def _step_experiment(self, step: dict[str, Any], wanted: str) -> Experiment:
+        """Return the experiment of the step, and log once that it is used if the code wants another one."""
         experiment: Experiment = super().get_experiment(step["experiment_id"])
         if (
             wanted not in {experiment.name, experiment.experiment_id}

@@ -114,6 +114,22 @@ def test_inside_a_step(monkeypatch, relay):
     assert mine.get_host_creds().host == f"{SERVER.uri}/"
 
 
+def test_experiment_of_the_code(monkeypatch, relay, caplog):
+    """Another experiment is named in the log once for each step, by fluent and client calls; the run is in that of the DAG."""
+    with monkeypatch.context() as patch, tracked_at(SERVER.uri):
+        for name, value in relay.environment().items():
+            patch.setenv(name, value)
+        client = mlflow.MlflowClient()
+        for _ in range(2):
+            assert mlflow.set_experiment("mine").experiment_id == relay.experiment_id
+            assert client.create_run("0", run_name="own").info.experiment_id == relay.experiment_id
+        client.create_run(relay.experiment_id, run_name="own")
+    said = [record.getMessage() for record in caplog.records if "respect_set_experiment" in record.getMessage()]
+    assert [message.partition("asks for ")[2] for message in said] == [
+        f"{wanted}. Set [zen] respect_set_experiment = True to use that." for wanted in ("'mine'", "'0'")
+    ]
+
+
 def test_other_users_of_the_host(relay):
     """The relay takes nothing from who does not have the credentials of its server."""
     address = relay.environment()[RELAY_VARIABLE].split()[1]
