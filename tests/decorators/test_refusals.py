@@ -125,4 +125,4 @@ def test_a_function_needs_a_name():
     def double_one() -> int:
         return double.function(1)
 
-    assert in_dag(ml_step(double_one)).operator.task_id == "double_one"
+    assert in_dag(ml_step(double_one)).task_ids == ["double_one"]

@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from airflow.sdk import dag, task, task_group
 
-from airflow_zen import NotNull, Output, fused, load, ml_step, validate
+from airflow_zen import Artifact, NotNull, Output, fused, load, ml_step
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.planning.plan import Plan, PlannedDagRun
@@ -265,7 +266,11 @@ def _nested():
 
 
 def _skipping(on_failure="skip"):
-    validate(table(1), NotNull("x"), on_failure=on_failure)
+    @ml_step
+    def checked() -> Annotated[pd.DataFrame, Artifact(checks=NotNull("x"), on_failure=on_failure)]:
+        return pd.DataFrame({"x": [1]})
+
+    checked()
 
 
 def _failing():
