@@ -114,6 +114,13 @@ def _tuple_with_attribute() -> Any:
     return value
 
 
+def _sparse_objects() -> Any:
+    value = scipy.sparse.coo_array([[1, 0]])
+    # The constructor refuses objects.
+    value.data = value.data.astype(object)
+    return value
+
+
 def _zone_from_file() -> ZoneInfo:
     import tzdata
 
@@ -292,7 +299,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "text that is not UTF-8": (lambda _: HTMLString("\ud800"), "surrogates"),
     "sparse subclass": (lambda _: _MySparse((1, 1)), "come back as scipy.sparse.csr_array"),
     "sparse objects": (
-        lambda _: scipy.sparse.coo_array((np.array([1], object), ([0], [0]))),
+        lambda _: _sparse_objects(),
         "Convert it with .astype(float)",
     ),
     "opened image": (_opened_image, "image.copy()"),
