@@ -328,9 +328,12 @@ class PreviewStore:
 
     def get(self, digest: str) -> dict[str, bytes]:
         """Return the previews of an artifact by file name; empty where it has none."""
+        return {name: self._transport.read(each.key) for name, each in self.objects(digest).items()}
+
+    def objects(self, digest: str) -> dict[str, ObjectInfo]:
+        """Return where the previews of an artifact are, by file name; one listing."""
         prefix = _preview_prefix(digest)
-        keys = list(self._transport.list(prefix))
-        return {key.removeprefix(f"{prefix}/"): self._transport.read(key) for key in keys}
+        return {each.key.removeprefix(f"{prefix}/"): each for each in self._transport.list_objects(prefix)}
 
     def put(self, digest: str, files: Mapping[str, bytes]) -> None:
         """Store the previews of an artifact."""

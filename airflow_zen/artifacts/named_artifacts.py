@@ -65,12 +65,14 @@ class VersionIndex:
 
     The first key in a listing is the newest version, so one request finds it however many there are, and the key
     alone shows whether content has changed. No object is overwritten, so concurrent writers lose nothing. Tags are
-    objects of their own: `tags/<tag>/<name>/<the version's object name>`.
+    objects of their own: `tags/<tag>/<name>/<the version's object name>`. `read` returns the object of a version by its
+    key, by default from the store.
     """
 
-    def __init__(self, store: ArtifactStore) -> None:
+    def __init__(self, store: ArtifactStore, read: Callable[[str], bytes] | None = None) -> None:
         self._store = store
         self._transport = store.transport
+        self._read_document = read or store.transport.read
 
     def add(
         self,
@@ -198,7 +200,7 @@ class VersionIndex:
 
     def read(self, key: str) -> ArtifactVersion:
         """Return the version at a key."""
-        found = ArtifactVersion.from_json(self._transport.read(key), key)
+        found = ArtifactVersion.from_json(self._read_document(key), key)
         return msgspec.structs.replace(found, ref=self._store.relocate(found.ref))
 
     def tag(self, name: str, version: str | datetime, tag: str) -> None:

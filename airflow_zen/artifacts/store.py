@@ -226,12 +226,12 @@ class ArtifactStore:
         """Return the key of an artifact's file; raise `ArtifactRefused` for a ref outside the root."""
         return f"{self._checked_prefix(ref)}/{checked_path(name)}"
 
-    def manifest(self, ref: ArtifactRef) -> Manifest:
-        """Return an artifact's manifest; one request.
+    def manifest(self, ref: ArtifactRef, read: Callable[[str], bytes] | None = None) -> Manifest:
+        """Return an artifact's manifest; one request. `read` returns its object by the key, by default from the store.
 
         Raises `ArtifactRefused` for a ref with another encoding or type: it would choose the code that reads the files.
         """
-        manifest = self._read_manifest(ref)
+        manifest = self._read_manifest(ref, read or self.transport.read)
         if (manifest.encoding, manifest.type) != (ref.encoding, ref.type):
             raise ArtifactRefused(
                 f"A ref says that artifact {ref.digest[:12]} is a {ref.type} in the encoding {ref.encoding!r}, its manifest "
@@ -239,10 +239,10 @@ class ArtifactStore:
             )
         return manifest
 
-    def _read_manifest(self, ref: ArtifactRef) -> Manifest:
+    def _read_manifest(self, ref: ArtifactRef, read: Callable[[str], bytes]) -> Manifest:
         key = f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}"
         with suppress(ArtifactCorrupt):
-            return Manifest.from_json(self._prefetched.pop(key, b"") or self.transport.read(key), ref.digest)
+            return Manifest.from_json(self._prefetched.pop(key, b"") or read(key), ref.digest)
         # Perhaps it was damaged on its way.
         with self._marked_when_damaged(ref):
             return Manifest.from_json(self.transport.read(key), ref.digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -100,10 +101,13 @@ class RegisteredModels:
     def __repr__(self) -> str:
         return f"RegisteredModels({self._rest.server.uri!r})"
 
-    def models(self) -> Iterator[Mapping[str, Any]]:
-        """Yield every registered model, by name."""
-        search = {"order_by": "name ASC", "max_results": _PER_PAGE}
-        return self._rest.paginate("registered-models/search", search, "registered_models", "GET")
+    def models(self, part: str = "") -> Iterator[Mapping[str, Any]]:
+        """Yield every registered model whose name contains `part` in any case, by name; a request for each 100."""
+        search: dict[str, Any] = {"order_by": "name ASC", "max_results": _PER_PAGE}
+        if part:
+            search["filter"] = f"name ILIKE '{_like_pattern(part)}'"
+        found = self._rest.paginate("registered-models/search", search, "registered_models", "GET")
+        return (model for model in found if part.lower() in model["name"].lower())
 
     def versions(self, name: str) -> Iterator[RegisteredVersion]:
         """Yield the versions of a model, newest first; none where there is no such model."""
@@ -187,3 +191,12 @@ class RegisteredModels:
         """Set a tag of a version."""
         body = {"name": version.name, "version": version.number, "key": key, "value": value}
         self._rest.post(SET_VERSION_TAG, body)
+
+
+def _like_pattern(part: str) -> str:
+    """Return a pattern of SQL for the names that contain a text, and perhaps for others.
+
+    Any characters may be in place of those that would need an escape, which is not the same in all databases of MLflow,
+    or whose case SQLite does not ignore.
+    """
+    return re.sub("%+", "%", f"%{re.sub('[^A-Za-z0-9 .-]', '%', part)}%")

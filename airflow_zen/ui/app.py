@@ -157,12 +157,13 @@ class StepArtifact:
         self.query = {"run_id": run_id, "task_id": task_id, "map_index": map_index, "try_number": try_number}
         self.query |= {"side": side, "argument": argument}
         self.route = f"{URL_PREFIX[1:]}/api/dags/{quote(dag_id, safe='')}"
-        tries = {run.id.try_number: run for run in self.opened.tries(dag_id, run_id, task_id, map_index)}
+        records = self.opened.dag_run(dag_id, run_id, task_id if side == "outputs" else "")
+        tries = {run.id.try_number: run for run in records.tries(task_id, map_index)}
         run = tries.get(try_number or max(tries, default=0))
         ref = find_ref(run, side, argument) if run else None
         if run is None or ref is None:
             raise not_found()
-        found = input_facts(run, self.opened, access) if side == "inputs" else output_facts(run, access)
+        found = input_facts(run, records, self.opened, access) if side == "inputs" else output_facts(run, access)
         self.facts = next(each for each in found if each.argument == argument)
         if not self.facts.is_readable:
             raise not_found()
@@ -177,13 +178,13 @@ FoundArtifact = Annotated[StepArtifact, Depends()]
 @app.get("/api/dags/{dag_id}/artifact")
 def read_artifact(found: FoundArtifact) -> ArtifactPage:
     """Return an artifact that a step run read or made."""
-    return artifact_page(found.opened.stack, found.facts, found.ref, found.route, found.query)
+    return artifact_page(found.opened, found.facts, found.ref, found.route, found.query)
 
 
 @app.get("/api/dags/{dag_id}/preview", response_class=Response)
 def read_preview(found: FoundArtifact, file: Name, scheme: Scheme | None = None) -> Response:
     """Return a stored preview, as a document without an origin."""
-    return answer_preview(found.opened.stack, found.ref, file, scheme)
+    return answer_preview(found.opened, found.ref, file, scheme)
 
 
 @app.get("/api/dags/{dag_id}/download", response_class=Response)

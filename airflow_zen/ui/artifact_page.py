@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
     from airflow_zen.stack import Stack
     from airflow_zen.ui.responses import ArtifactFacts
+    from airflow_zen.ui.stacks import OpenedStack
 
 Scheme = Literal["light", "dark"]
 
@@ -48,10 +49,11 @@ PREVIEW_HEADERS = {
 
 
 def artifact_page(
-    stack: Stack, facts: ArtifactFacts, ref: ArtifactRef, route: str, query: Mapping[str, Any]
+    opened: OpenedStack, facts: ArtifactFacts, ref: ArtifactRef, route: str, query: Mapping[str, Any]
 ) -> ArtifactPage:
     """Return an artifact in full. route, query: the beginning of the addresses of its previews and files."""
-    manifest = stack.store.manifest(ref)
+    # From the store, which tells of an artifact that was deleted.
+    manifest = opened.stack.store.manifest(ref)
     summary = dict(manifest.summary)
     columns = [each for each in summary.pop("columns", ()) if isinstance(each, Mapping)]
 
@@ -71,7 +73,7 @@ def artifact_page(
         ],
         more_files=max(0, len(manifest.files) - _MAX_FILES),
         libraries=dict(manifest.libraries),
-        previews=[*_previews(stack, ref.digest, url), *_reports(manifest, url)],
+        previews=[*_previews(opened.stack, ref.digest, url), *_reports(manifest, url)],
         download_url=url("download"),
     )
 
@@ -82,12 +84,12 @@ def rows_of(manifest: Manifest) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def answer_preview(stack: Stack, ref: ArtifactRef, file: str, scheme: Scheme | None) -> Response:
+def answer_preview(opened: OpenedStack, ref: ArtifactRef, file: str, scheme: Scheme | None) -> Response:
     """Return a preview as a document without an origin. Raises `HTTPException` where there is none of this name.
 
     scheme: that of the page around the document, of which browsers do not tell one without an origin.
     """
-    preview = _read_preview(stack, ref, file)
+    preview = _read_preview(opened, ref, file)
     if preview is None:
         raise not_found()
     content, media_type = preview
@@ -107,10 +109,12 @@ def answer_download(stack: Stack, ref: ArtifactRef, file: str) -> StreamingRespo
     return response
 
 
-def _read_preview(stack: Stack, ref: ArtifactRef, file: str) -> tuple[bytes, str] | None:
+def _read_preview(opened: OpenedStack, ref: ArtifactRef, file: str) -> tuple[bytes, str] | None:
     """Return a stored preview or a report of an artifact, and its media type; None where it has none of this name."""
-    content = PreviewStore(stack.store.transport).get(ref.digest).get(file)
-    if content is None and any(each.path == file for each in _report_files(stack.store.manifest(ref))):
+    stack, content = opened.stack, None
+    if preview := PreviewStore(stack.store.transport).objects(ref.digest).get(file):
+        (content,) = opened.documents.read_all(stack.store.transport, [preview])
+    if content is None and any(each.path == file for each in _report_files(opened.manifest(ref))):
         with stack.scratch_directory() as scratch:
             content = (stack.store.get(ref, scratch) / file).read_bytes()
     return None if content is None else (content, _TYPES.get(_suffix(file), _TEXT))
@@ -170,11 +174,11 @@ def _zip(directory: Path, paths: list[str], into: Path) -> Path:
 
 def _previews(stack: Stack, digest: str, url: Callable[[str, str], str]) -> Iterator[PreviewFile]:
     """Yield the stored previews, the page first."""
-    found = PreviewStore(stack.store.transport).get(digest)
+    found = PreviewStore(stack.store.transport).objects(digest)
     for file in sorted(found, key=lambda name: (name != PREVIEW_HTML, name)):
         kind = _TYPES.get(_suffix(file), "text").partition("/")[0]
         shown = "html" if _suffix(file) == "html" else kind
-        yield PreviewFile(file=file, kind=shown, size=len(found[file]), url=url("preview", file))
+        yield PreviewFile(file=file, kind=shown, size=found[file].size, url=url("preview", file))
 
 
 def _reports(manifest: Manifest, url: Callable[[str, str], str]) -> Iterator[PreviewFile]:

@@ -38,7 +38,7 @@ def catalogue_page(
     opened: OpenedStack, access: Access, search: str, tag: str, offset: int, limit: int
 ) -> CataloguePage:
     """Return the newest version of each name, or all versions that have a tag, whose name or type contains `search`."""
-    names = opened.stack.names
+    names = opened.names
     found = names.tagged_versions(tag) if tag else names.newest_versions()
     visible = [each for each in found if _matches(each, search.lower()) and access.may_read_origin(each.origin)]
     marks = names.list_tags()
@@ -57,7 +57,7 @@ def _matches(version: ArtifactVersion, wanted: str) -> bool:
 def find_version(opened: OpenedStack, name: str, version: str, access: Access) -> ArtifactVersion:
     """Return a version that the user may see; any other is answered as what does not exist."""
     try:
-        found = opened.stack.names.get(name, version)
+        found = opened.names.get(name, version)
     except ArtifactNotFound:
         # Its text suggests similar names and tags, which may be of DAGs that the user may not see.
         raise not_found() from None
@@ -68,14 +68,14 @@ def find_version(opened: OpenedStack, name: str, version: str, access: Access) -
 
 def named_artifact_page(opened: OpenedStack, version: ArtifactVersion, access: Access, route: str) -> NamedArtifactPage:
     """Return one version in full, with the others of its name. route: where its previews and files are."""
-    marks = opened.stack.names.list_tags(name=version.name)
-    versions = opened.stack.names.versions(version.name, _MAX_VERSIONS + 1)
+    marks = opened.names.list_tags(name=version.name)
+    versions = opened.names.versions(version.name, _MAX_VERSIONS + 1)
     facts = artifact_facts("", version.ref, key_of_origin(version.origin, access))
     facts = facts.model_copy(update={"version": version.version})
     query = {"name": version.name, "version": version.version}
     return NamedArtifactPage(
         row=_row(version, marks, access),
-        page=artifact_page(opened.stack, facts, version.ref, route, query),
+        page=artifact_page(opened, facts, version.ref, route, query),
         versions=[
             _row(each, marks, access) for each in versions[:_MAX_VERSIONS] if access.may_read_origin(each.origin)
         ],
@@ -87,8 +87,8 @@ def compare_versions(
     opened: OpenedStack, before: ArtifactVersion, after: ArtifactVersion, access: Access
 ) -> ArtifactComparison:
     """Return the differences between two versions, from their manifests."""
-    found = diff_manifests(*(opened.stack.store.manifest(each.ref) for each in (before, after)))
-    marks = opened.stack.names.list_tags(name=after.name)
+    found = diff_manifests(*(opened.manifest(each.ref) for each in (before, after)))
+    marks = opened.names.list_tags(name=after.name)
     return ArtifactComparison(
         same=found.same,
         before=_row(before, marks, access),
@@ -103,12 +103,12 @@ def lineage_page(opened: OpenedStack, version: ArtifactVersion, access: Access) 
     from airflow_zen.lineage.found_runs import FoundArtifact
     from airflow_zen.lineage.mlflow.encoding import short_digest
 
-    stack, error = opened.stack, ""
+    error = ""
     try:
-        relatives = find_relatives(version, stack.names, stack.records, opened.mlflow)
+        relatives = find_relatives(version, opened.names, opened.stack.records, opened.mlflow)
     except LineageError as unavailable:
         error = f"Readers in other DAG runs are not shown: {unavailable}"
-        relatives = find_relatives(version, stack.names, stack.records, None)
+        relatives = find_relatives(version, opened.names, opened.stack.records, None)
     runs = [*relatives.upstream, *relatives.downstream]
     visible = [run for run in runs if access.may_read(run.dag_id)]
     nodes, edges = lineage_graph(visible, FoundArtifact(version.name, short_digest(version.ref.digest)))
@@ -117,7 +117,7 @@ def lineage_page(opened: OpenedStack, version: ArtifactVersion, access: Access) 
 
 def storage_page(opened: OpenedStack, access: Access) -> StoragePage:
     """Return the versions and bytes of each name, the largest first; of the first names, and of their newest versions."""
-    names = opened.stack.names
+    names = opened.names
     visible = [each for each in names.newest_versions() if access.may_read_origin(each.origin)]
     newest = visible[:_MAX_NAMES]
     found = [*map_in_parallel(lambda each: names.versions(each.name, _MAX_VERSIONS + 1), newest)]

@@ -66,7 +66,7 @@ def read_named_artifact(found: FoundVersion) -> NamedArtifactPage:
 @router.get("/preview", response_class=Response)
 def read_named_preview(found: FoundVersion, file: Name, scheme: Scheme | None = None) -> Response:
     """Return a stored preview, as a document without an origin."""
-    return answer_preview(found.opened.stack, found.version.ref, file, scheme)
+    return answer_preview(found.opened, found.version.ref, file, scheme)
 
 
 @router.get("/download", response_class=Response)

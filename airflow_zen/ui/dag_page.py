@@ -50,10 +50,10 @@ def list_runs(opened: OpenedStack, dag_id: str, limit: int) -> DagRunList:
 
 def list_artifacts(opened: OpenedStack, dag_id: str, access: Access, limit: int) -> DagArtifacts:
     """Return the versions over time of the names that the DAG's steps gave; of mapped instances none."""
-    tags = opened.stack.names.list_tags()
+    tags = opened.names.list_tags()
     found_names = _names(opened, dag_id)
     names = sorted(found_names[:_MAX_SERIES])
-    versions = [*map_in_parallel(lambda name: opened.stack.names.versions(name, limit + 1), names)]
+    versions = [*map_in_parallel(lambda name: opened.names.versions(name, limit + 1), names)]
     logged = read_version_metrics(opened, dag_id, (each.origin for found in versions for each in found))
     series = map_in_parallel(
         lambda each: _series(opened, *each, access, tags, limit, logged), zip(names, versions, strict=True)
@@ -65,7 +65,7 @@ def list_artifacts(opened: OpenedStack, dag_id: str, access: Access, limit: int)
 def compare_runs(opened: OpenedStack, dag_id: str, before: str, after: str, access: Access) -> RunComparison | None:
     """Return two DAG runs side by side; None where one of them has no record."""
     sides = [
-        {(run.id.task_id, run.id.map_index): visible_run(run, access) for run in opened.step_runs(dag_id, id_)}
+        {(run.id.task_id, run.id.map_index): visible_run(run, access) for run in opened.dag_run(dag_id, id_).latest}
         for id_ in (before, after)
     ]
     old, new = sides
@@ -94,10 +94,10 @@ def _run_row(found: RunTotals) -> DagRunRow:
 def _names(opened: OpenedStack, dag_id: str) -> list[str]:
     """Return the names of the artifacts of the DAG's latest run, then the others that begin with the DAG's name."""
     run_id = opened.stack.records.latest_dag_run(dag_id)
-    runs = opened.step_runs(dag_id, run_id) if run_id else []
+    runs = opened.dag_run(dag_id, run_id).latest if run_id else []
     newest = sorted({ref.name for run in runs for ref in run.outputs.values() if ref.name})
     # The latest run may have failed, or go on: what earlier runs made is still the DAG's.
-    names = dict.fromkeys([*newest, *opened.stack.names.list_names(f"{dag_id}/")])
+    names = dict.fromkeys([*newest, *opened.names.list_names(f"{dag_id}/")])
     return [name for name in names if not name.endswith("]")]
 
 
@@ -129,7 +129,7 @@ def _series(
 def _manifest(opened: OpenedStack, version: ArtifactVersion) -> Manifest | None:
     """Return a version's manifest; None where its content is gone."""
     with suppress(ZenError):
-        return opened.stack.store.manifest(version.ref)
+        return opened.manifest(version.ref)
     return None
 
 

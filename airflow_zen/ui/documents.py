@@ -18,7 +18,9 @@ _MAX_BYTES = 12 * 1024 * 1024
 
 
 class DocumentCache:
-    """Keep the documents that were read last; one that was written again since is another document.
+    """Keep the documents that were read last, by what a listing says of them: one that was written again is another one.
+
+    A document that is never replaced, such as a manifest, is kept by its key. One larger than half of the bound is not kept.
 
     max_bytes: of all documents together, over all roots.
     """
@@ -26,8 +28,16 @@ class DocumentCache:
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._size = 0
-        self._documents: OrderedDict[tuple[str, ObjectInfo], bytes] = OrderedDict()
+        self._documents: OrderedDict[tuple[str, ObjectInfo | str], bytes] = OrderedDict()
         self._lock = Lock()
+
+    def read(self, transport: Transport, key: str) -> bytes:
+        """Return a document that is never replaced. Raises `ArtifactNotFound` for one that is neither kept nor stored."""
+        text = self._get(transport, key)
+        if text is None:
+            text = transport.read(key)
+            self._put(transport, key, text)
+        return text
 
     def read_all(self, transport: Transport, objects: Sequence[ObjectInfo]) -> list[bytes | None]:
         """Return the documents in the order of `objects`; None for one that was deleted since it was listed."""
@@ -39,13 +49,15 @@ class DocumentCache:
                 self._put(transport, each, text)
         return [known[each] for each in objects]
 
-    def _get(self, transport: Transport, each: ObjectInfo) -> bytes | None:
+    def _get(self, transport: Transport, each: ObjectInfo | str) -> bytes | None:
         with self._lock:
             if (key := (transport.root, each)) in self._documents:
                 self._documents.move_to_end(key)
             return self._documents.get(key)
 
-    def _put(self, transport: Transport, each: ObjectInfo, text: bytes) -> None:
+    def _put(self, transport: Transport, each: ObjectInfo | str, text: bytes) -> None:
+        if len(text) > self._max_bytes // 2:
+            return
         with self._lock:
             self._size += len(text) - len(self._documents.get((transport.root, each), b""))
             self._documents[transport.root, each] = text

@@ -30,7 +30,7 @@ from airflow_zen.ui.substep_states import with_substeps
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.description import PageUrls
     from airflow_zen.ui.access import Access
-    from airflow_zen.ui.stacks import OpenedStack
+    from airflow_zen.ui.stacks import DagRunRecords, OpenedStack
 
 COLLAPSE_ABOVE = 3
 _MAX_OUTPUTS = 20
@@ -65,10 +65,14 @@ class RunSnapshot(msgspec.Struct, frozen=True):
     ) -> RunSnapshot | None:
         """Read a DAG run, or one task of it; None where neither Airflow nor the store has it."""
         airflow = read_dag_run(dag_id, run_id, [task_id] if task_id else ())
-        found = (visible_run(run, access) for run in opened.step_runs(dag_id, run_id, task_id))
-        runs = {(run.id.task_id, run.id.map_index): run for run in found}
-        if not (runs or airflow.state):
-            return None
+        found = cls.of(opened.dag_run(dag_id, run_id, task_id), airflow, access)
+        return found if found.runs or airflow.state else None
+
+    @classmethod
+    def of(cls, records: DagRunRecords, airflow: DagRunState, access: Access) -> RunSnapshot:
+        """Return a DAG run of its records and of what Airflow knows; that may be of some of its tasks only."""
+        dag_id, run_id = records.dag_id, records.run_id
+        runs = {(run.id.task_id, run.id.map_index): visible_run(run, access) for run in records.latest}
         instances = with_substeps(dag_id, airflow.instances, {key: run.id.try_number for key, run in runs.items()})
         recorded = {task for task, _ in runs}
         hidden = recorded | set(map(group_of, recorded))

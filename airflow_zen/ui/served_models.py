@@ -48,9 +48,10 @@ def models_page(opened: OpenedStack, access: Access, search: str = "") -> Models
 
 def deployments_page(opened: OpenedStack, access: Access) -> DeploymentsPage:
     """Return the deployments whose step the user may see; their state is asked of their targets."""
-    stack = opened.stack
-    visible = [each for each in stack.names.newest_versions(_DEPLOYMENTS) if access.may_read_origin(each.origin)]
-    return DeploymentsPage(deployments=[_deployment_row(found) for each in visible if (found := _read(stack, each))])
+    visible = [each for each in opened.names.newest_versions(_DEPLOYMENTS) if access.may_read_origin(each.origin)]
+    return DeploymentsPage(
+        deployments=[_deployment_row(found) for each in visible if (found := _read(opened.stack, each))]
+    )
 
 
 def _read(stack: Stack, version: ArtifactVersion) -> Deployment | None:
@@ -71,9 +72,8 @@ def _read(stack: Stack, version: ArtifactVersion) -> Deployment | None:
 def _search_models(rest: MlflowRest, access: Access, search: str) -> ModelsPage:
     from airflow_zen.models.registered_models import RegisteredModels
 
-    registry, wanted = RegisteredModels(rest), search.lower()
-    matching = (each for each in registry.models() if wanted in each["name"].lower())
-    found = [*islice(matching, _MAX_MODELS + 1)]
+    registry = RegisteredModels(rest)
+    found = [*islice(registry.models(search), _MAX_MODELS + 1)]
     rows = (_model_row(registry, each, access, rest.server.ui) for each in found[:_MAX_MODELS])
     return ModelsPage(models=[row for row in rows if row.versions], more=len(found) > _MAX_MODELS)
 

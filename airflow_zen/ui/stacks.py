@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.config.settings import Settings, all_settings, open_stack, tracking_server
 from airflow_zen.errors import UNREADABLE, ArtifactNotFound, ZenError
 from airflow_zen.runs.records import dag_run_folder
@@ -17,6 +18,8 @@ from airflow_zen.transports.timeouts import Timeouts
 from airflow_zen.ui.documents import DocumentCache, parse_document
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.folder import Manifest
+    from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.stack import Stack
     from airflow_zen.transports.base import ObjectInfo
@@ -52,25 +55,71 @@ class OpenedStack:
 
         return MlflowRest(server, _MLFLOW_TIMEOUTS, retry_after=_MLFLOW_RETRY_AFTER)
 
-    def step_runs(self, dag_id: str, run_id: str, task_id: str = "") -> list[StepRun]:
-        """Read the latest try of each task instance of a DAG run, or of one of its tasks."""
-        folder = f"{dag_run_folder(dag_id, run_id)}/steps"
-        objects = self.stack.store.transport.list_objects(f"{folder}/{quote_key_part(task_id)}" if task_id else folder)
-        return self._decode(_latest_tries(objects))
+    @cached_property
+    def names(self) -> VersionIndex:
+        """The versions of named artifacts; each version is read from the store once."""
+        return VersionIndex(self.stack.store, self._read)
 
-    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[StepRun]:
-        """Read all tries of one task instance, the earliest first."""
-        prefix = f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}"
-        found = {
-            int(name[3]): each
-            for each in self.stack.store.transport.list_objects(prefix)
-            if (name := _RECORD.search(each.key)) and int(name[2]) == map_index
-        }
-        return self._decode([found[number] for number in sorted(found)])
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """Return an artifact's manifest, which is read from the store once; an artifact that was deleted may still have one."""
+        return self.stack.store.manifest(ref, self._read)
 
-    def _decode(self, objects: Sequence[ObjectInfo]) -> list[StepRun]:
+    def dag_run(self, dag_id: str, run_id: str, task_id: str = "") -> DagRunRecords:
+        """Return the step runs of a DAG run, or of one of its tasks."""
+        return DagRunRecords(self, dag_id, run_id, task_id)
+
+    def read_records(self, objects: Sequence[ObjectInfo]) -> list[StepRun]:
+        """Read records of step runs, without those that were deleted or are damaged."""
         texts = self.documents.read_all(self.stack.store.transport, objects)
         return [run for text in texts if text is not None and (run := _decode_record(text))]
+
+    def _read(self, key: str) -> bytes:
+        return self.documents.read(self.stack.store.transport, key)
+
+
+class DagRunRecords:
+    """The records of the step runs of a DAG run, or of one of its tasks, as they are when they are first asked for.
+
+    They are listed once, and each is read once.
+    """
+
+    def __init__(self, opened: OpenedStack, dag_id: str, run_id: str, task_id: str = "") -> None:
+        self.dag_id, self.run_id, self.task_id = dag_id, run_id, task_id
+        self._opened = opened
+
+    @cached_property
+    def latest(self) -> list[StepRun]:
+        """The latest try of each task instance."""
+        latest: dict[tuple[str, int], _Record] = {}
+        for each in self._records:
+            if each.number >= latest.get(each.instance, each).number:
+                latest[each.instance] = each
+        return self._opened.read_records([each.found for each in latest.values()])
+
+    def tries(self, task_id: str, map_index: int) -> list[StepRun]:
+        """Read all tries of one task instance, the earliest first."""
+        wanted = (quote_key_part(task_id), map_index)
+        found = [each for each in self._records if each.instance == wanted]
+        return self._opened.read_records([each.found for each in sorted(found, key=lambda each: each.number)])
+
+    @cached_property
+    def _records(self) -> list[_Record]:
+        folder = f"{dag_run_folder(self.dag_id, self.run_id)}/steps"
+        prefix = f"{folder}/{quote_key_part(self.task_id)}" if self.task_id else folder
+        objects = self._opened.stack.store.transport.list_objects(prefix)
+        return [
+            _Record((name[1], int(name[2])), int(name[3]), each)
+            for each in objects
+            if (name := _RECORD.search(each.key))
+        ]
+
+
+class _Record(NamedTuple):
+    """Where the record of a step run is: `instance` is the task, as keys name it, and the map index; `number` that of the try."""
+
+    instance: tuple[str, int]
+    number: int
+    found: ObjectInfo
 
 
 class StackList:
@@ -110,16 +159,6 @@ class StackList:
     def _open(self, settings: Settings) -> OpenedStack:
         with self._lock:
             return self._opened.setdefault(settings, OpenedStack(settings, self._documents))
-
-
-def _latest_tries(objects: Iterator[ObjectInfo]) -> list[ObjectInfo]:
-    latest: dict[tuple[str, str], tuple[int, ObjectInfo]] = {}
-    for each in objects:
-        if name := _RECORD.search(each.key):
-            instance, number = (name[1], name[2]), int(name[3])
-            if number >= latest.get(instance, (0, each))[0]:
-                latest[instance] = number, each
-    return [each for _, each in latest.values()]
 
 
 def _decode_record(text: bytes) -> StepRun | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow_zen.caching.step_cache import KeyRecord, changed_ingredients, nearest_record, text_diff
 from airflow_zen.errors import ZenError
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
-from airflow_zen.ui.airflow_runs import InstanceState, read_dag_run
+from airflow_zen.ui.airflow_runs import read_dag_run
 from airflow_zen.ui.facts import (
     artifact_facts,
     bounded,
@@ -29,12 +29,12 @@ from airflow_zen.ui.facts import (
 from airflow_zen.ui.responses import ArtifactFacts, KeyChange, KeyDiff, Link, RunKey, StepPage, StepRow
 from airflow_zen.ui.run_page import RunSnapshot, instance_row
 from airflow_zen.ui.step_metrics import StepMetrics, read_step_metrics
-from airflow_zen.ui.substep_states import with_substeps
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.ui.access import Access
-    from airflow_zen.ui.stacks import OpenedStack
+    from airflow_zen.ui.airflow_runs import DagRunState, InstanceState
+    from airflow_zen.ui.stacks import DagRunRecords, OpenedStack
 
 # Characters.
 _MAX_DIFF = 1_000_000
@@ -44,11 +44,13 @@ _MAX_SHOWN_KEYS = 500
 def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | None:
     """Return the page of a task instance; None where neither Airflow nor the store has it."""
     airflow = read_dag_run(key.dag_id, key.run_id, [key.task_id, group_of(key.task_id)])
+    records = opened.dag_run(key.dag_id, key.run_id)
+    shared = _shared_instances(records, airflow, access)
     own = {each.task_id: each for each in airflow.instances if each.map_index == key.map_index}
-    found = opened.tries(key.dag_id, key.run_id, key.task_id, key.map_index)
-    tries = {run.id.try_number: visible_run(run, access) for run in found}
+    tries = {run.id.try_number: visible_run(run, access) for run in records.tries(key.task_id, key.map_index)}
     run = tries.get(key.try_number or max(tries, default=0))
-    instance = _waiting_step(key, airflow.instances, opened) or own.get(key.task_id)
+    waiting = shared.instances.get((key.task_id, key.map_index)) if shared else None
+    instance = waiting or own.get(key.task_id)
     if run and instance and instance.is_batch:
         instance = None
     if run is None and instance is None:
@@ -66,16 +68,19 @@ def step_page(opened: OpenedStack, key: RunKey, access: Access) -> StepPage | No
         tries=sorted(tries),
         in_batches=in_batches,
         instance=key.model_copy(update={"task_id": task.task_id, "try_number": 0}) if task and has_task else None,
-        parts=_parts(key, opened, access) if instance and instance.is_group else [],
+        parts=_parts(key, shared, access) if shared and instance and instance.is_group else [],
     )
-    return _with_record(page, run, opened, access) if run else _with_times(page, instance)
+    return _with_record(page, run, records, opened, access) if run else _with_times(page, instance)
 
 
-def _parts(group: RunKey, opened: OpenedStack, access: Access) -> list[StepRow]:
+def _shared_instances(records: DagRunRecords, airflow: DagRunState, access: Access) -> RunSnapshot | None:
+    """Return the steps that share task instances with others; None where the task is neither a batch nor a fused group."""
+    is_shared = any(each.is_batch or each.is_group for each in airflow.instances)
+    return RunSnapshot.of(records, airflow, access) if is_shared else None
+
+
+def _parts(group: RunKey, snapshot: RunSnapshot, access: Access) -> list[StepRow]:
     """Return the rows of the steps of a fused group, in their order."""
-    snapshot = RunSnapshot.read(opened, group.dag_id, group.run_id, access)
-    if snapshot is None:
-        return []
     found = [
         each
         for each in {**snapshot.runs, **snapshot.instances}
@@ -84,24 +89,15 @@ def _parts(group: RunKey, opened: OpenedStack, access: Access) -> list[StepRow]:
     return [instance_row(snapshot, each, access) for each in sorted(found, key=snapshot.started)]
 
 
-def _waiting_step(key: RunKey, instances: Sequence[InstanceState], opened: OpenedStack) -> InstanceState | None:
-    """Return the state of a step that shares its task instance with others and has no record of its try; None for another."""
-    if not any(each.is_batch or each.is_group for each in instances):
-        return None
-    tries = {(run.id.task_id, run.id.map_index): run.id.try_number for run in opened.step_runs(key.dag_id, key.run_id)}
-    steps = with_substeps(key.dag_id, [each for each in instances if each.is_batch or each.is_group], tries)
-    return next((each for each in steps if (each.task_id, each.map_index) == (key.task_id, key.map_index)), None)
-
-
 def find_ref(run: StepRun, side: str, argument: str) -> ArtifactRef | None:
     """Return the ref of one of the `inputs` or `outputs` of a step run; None where it has no such argument."""
     found: Mapping[str, ArtifactRef] = run.inputs if side == "inputs" else run.outputs
     return found.get(argument)
 
 
-def input_facts(run: StepRun, opened: OpenedStack, access: Access) -> list[ArtifactFacts]:
-    """Return the facts of what a step run read, with the runs that made it."""
-    made = _outputs_of(opened.step_runs(run.id.dag_id, run.id.run_id)) if run.inputs else {}
+def input_facts(run: StepRun, records: DagRunRecords, opened: OpenedStack, access: Access) -> list[ArtifactFacts]:
+    """Return the facts of what a step run read, with the runs that made it. records: of its DAG run."""
+    made = _outputs_of(records.latest) if run.inputs else {}
     return [_input_facts(name, ref, made, opened, access) for name, ref in run.inputs.items()]
 
 
@@ -111,10 +107,10 @@ def _with_times(page: StepPage, instance: InstanceState | None) -> StepPage:
     return page.model_copy(update={"started": instance.started, "ended": instance.ended})
 
 
-def _with_record(page: StepPage, run: StepRun, opened: OpenedStack, access: Access) -> StepPage:
+def _with_record(page: StepPage, run: StepRun, records: DagRunRecords, opened: OpenedStack, access: Access) -> StepPage:
     """Return the page with what the record says."""
     may_read_code = access.may_read(run.id.dag_id, DagAccessEntity.CODE)
-    inputs = input_facts(run, opened, access)
+    inputs = input_facts(run, records, opened, access)
     metrics = read_step_metrics(opened, run)
     return page.model_copy(
         update={
@@ -136,7 +132,7 @@ def _with_record(page: StepPage, run: StepRun, opened: OpenedStack, access: Acce
             "resources": resources_of(run),
             "key_diff": key_diff(run, opened, access, with_source=may_read_code),
             "producers": _unique(each.producer for each in inputs),
-            "consumers": _consumers(run, opened, access),
+            "consumers": _consumers(run, records, opened, access),
             "links": [*_links(run, metrics)],
             "source": shorten(run.source) if may_read_code else "",
             "owner": shorten(run.owner, 300),
@@ -219,17 +215,16 @@ def _input_facts(
 def _origin_of_version(ref: ArtifactRef, opened: OpenedStack) -> str:
     with suppress(ZenError):
         if ref.name:
-            return opened.stack.names.get(ref.name, ref.digest).origin
+            return opened.names.get(ref.name, ref.digest).origin
     return ""
 
 
-def _consumers(run: StepRun, opened: OpenedStack, access: Access) -> list[RunKey]:
+def _consumers(run: StepRun, records: DagRunRecords, opened: OpenedStack, access: Access) -> list[RunKey]:
     """Return the step runs that read an output: those of the DAG run, and of other DAGs, as MLflow knows them."""
     digests = {ref.digest for ref in run.outputs.values()}
     if not digests:
         return []
-    runs = opened.step_runs(run.id.dag_id, run.id.run_id)
-    here = [run_key(each.id) for each in runs if any(ref.digest in digests for ref in each.inputs.values())]
+    here = [run_key(each.id) for each in records.latest if any(ref.digest in digests for ref in each.inputs.values())]
     # MLflow does not say which instances of a mapped step they are, and of this DAG run all are known.
     known = _consumers_in_mlflow(digests, opened, access)
     elsewhere = [each for each in known if (each.dag_id, each.run_id) != (run.id.dag_id, run.id.run_id)]

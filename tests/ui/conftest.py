@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime
+from functools import wraps
 from types import SimpleNamespace
 from typing import Annotated
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from airflow.sdk import dag
 from airflow_zen import Artifact, Deployment, Output, fused, log_metadata, ml_step
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.transports.local import LocalTransport
 from airflow_zen.transports.timeouts import Timeouts
 from tests.harness import run_dag
 from tests.servers.application import served
@@ -91,6 +93,24 @@ def root(tmp_path, monkeypatch):
     """An empty artifact root of the active stack."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     return tmp_path / "root"
+
+
+@pytest.fixture
+def store_requests(monkeypatch):
+    """The names of the requests to local roots so far, as a list that a test may clear."""
+    requests = []
+
+    def count(method):
+        @wraps(method)
+        def counting(*arguments, **options):
+            requests.append(method.__name__)
+            return method(*arguments, **options)
+
+        return counting
+
+    for name in ("read", "list_objects", "list_prefixes", "first_key", "exists", "list"):
+        monkeypatch.setattr(LocalTransport, name, count(getattr(LocalTransport, name)))
+    return requests
 
 
 @pytest.fixture

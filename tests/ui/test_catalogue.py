@@ -1,9 +1,14 @@
+import uuid
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 import airflow_zen
 from airflow_zen.lineage.found_runs import FoundArtifact, FoundRun
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.models.registered_models import RegisteredModels
 from airflow_zen.ui.catalogue_lineage import lineage_graph
 
 
@@ -41,6 +46,21 @@ def test_compares_two_versions(name, answer):
     differences = {(each["subject"], each["fact"]): (each["before"], each["after"]) for each in found["differences"]}
     assert differences["", "rows"] == (20, 21)
     assert differences["column x", "max"] == (19, 20)
+
+
+def test_reads_each_version_and_manifest_once(name, answer, store_requests):
+    """A page that is opened again reads no version and no manifest again; for each name it asks which version is the newest."""
+    query = {"name": name, "before": "golden"}
+    history = f"api/dags/{name.partition('/')[0]}/artifacts"
+    # Which DAG run is the latest is read from its record.
+    for path, reads in {"api/catalogue": 0, "api/catalogue/storage": 0, "api/catalogue/diff": 0, history: 1}.items():
+        first = answer(path, **query)
+        store_requests.clear()
+        assert answer(path, **query) == first
+        assert store_requests.count("read") == reads, path
+    store_requests.clear()
+    answer("api/catalogue")
+    assert Counter(store_requests) == {"list_prefixes": 1, "first_key": 4, "list": 1}
 
 
 def test_follows_lineage(name, answer):
@@ -131,6 +151,26 @@ def test_searches_models(server, root, answer, monkeypatch):
     page = answer("api/catalogue/models", search="page_model")
     assert [(len(each["versions"]), each["more"]) for each in page["models"]] == [(1, True)]
     assert page["more"]
+
+
+@pytest.mark.server
+def test_mlflow_searches_the_names_of_models(server, monkeypatch):
+    """Of many models MLflow answers those with such a name, a page after the other; no character of a text is a wildcard."""
+    monkeypatch.setattr("airflow_zen.models.registered_models._PER_PAGE", 1)
+    rest, stem = MlflowRest(TrackingServer(server.uri)), uuid.uuid4().hex
+    quoted, plain, umlaut = names = [f"{stem}_%'a", f"{stem}-A", f"{stem}Ä"]
+    for name in (*names, f"b-{stem[::-1]}"):
+        rest.post("registered-models/create", {"name": name})
+    for part, found, requests in (
+        (f"{stem.upper()}_%'A", [quoted], 2),
+        (f"{stem}-a", [plain], 1),
+        (f"{stem}ä", [umlaut], 3),
+        (stem[3:], [plain, quoted, umlaut], 3),
+        (f"{stem}\"'", [], 3),
+    ):
+        before = rest.request_count
+        assert [model["name"] for model in RegisteredModels(rest).models(part)] == found
+        assert rest.request_count - before == requests, part
 
 
 def test_lists_neither_models_nor_deployments_without_them(name, answer):

@@ -36,6 +36,13 @@ def test_reads_a_document_once(transport):
     assert cache.read_all(transport, [changed]) == [b"other"]
 
 
+def test_reads_a_document_that_is_never_replaced_once(transport):
+    """Such a document is read from the store by its key, once while the cache keeps it."""
+    cache = DocumentCache(1000)
+    assert cache.read(transport, "d/1") == cache.read(transport, "d/1") == b"1" * 100
+    assert transport.reads == 1
+
+
 def test_keeps_no_more_than_its_bound(transport):
     """Over the bound the documents that were not read for the longest time are dropped; one larger than it is never kept."""
     cache = DocumentCache(250)

@@ -1,7 +1,6 @@
 import shutil
 from collections import Counter
 from datetime import datetime
-from functools import wraps
 from urllib.parse import unquote
 
 import msgspec
@@ -16,7 +15,6 @@ from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, _claim_key
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
-from airflow_zen.transports.local import LocalTransport
 from tests.ui.conftest import best, load, trial
 
 # Nothing answers there.
@@ -133,25 +131,13 @@ def test_shows_what_steps_used(ran, answer):
 
 
 @pytest.mark.parametrize("rates", [(0.1,), tuple(number / 50 for number in range(50))])
-def test_reads_each_record_once(rates, ran, answer, monkeypatch):
+def test_reads_each_record_once(rates, ran, answer, store_requests):
     """A page reads the record of each step run once, with one list and one look for the run; the next page reads none again."""
-    requests = []
-    for name in ("read", "list_objects", "first_key", "exists", "list"):
-        monkeypatch.setattr(LocalTransport, name, _counted(getattr(LocalTransport, name), requests))
     dag_id = ran(rates=rates)
     for expected in ({"first_key": 1, "list_objects": 1, "read": len(rates) + 2}, {"first_key": 1, "list_objects": 1}):
-        requests.clear()
+        store_requests.clear()
         answer(f"api/dags/{dag_id}/run", run_id="r1")
-        assert Counter(requests) == expected
-
-
-def _counted(method, requests):
-    @wraps(method)
-    def counting(*arguments, **options):
-        requests.append(method.__name__)
-        return method(*arguments, **options)
-
-    return counting
+        assert Counter(store_requests) == expected
 
 
 def test_shows_the_elements_of_a_step_that_runs_in_batches(grouped, run_dag_test, answer):

@@ -4,6 +4,8 @@ import pytest
 from airflow.sdk import dag
 
 from airflow_zen import Artifact, ml_step
+from airflow_zen.ui import substep_states
+from airflow_zen.ui.airflow_runs import read_tasks
 from tests.harness import run_dag
 
 
@@ -28,6 +30,19 @@ def test_shows_the_steps_of_a_fused_group(grouped, run_dag_test, answer):
     part = answer(path, task_id="prepare.trial", **query)
     assert (part["instance"]["task_id"], part["recorded"], part["parts"]) == ("prepare", True, [])
     assert [key["task_id"] for key in part["producers"]] == ["prepare.load"]
+
+
+def test_lists_the_records_of_a_run_once(grouped, run_dag_test, answer, store_requests, monkeypatch):
+    """A page lists the records of the DAG run once, and reads the DAG once where steps share a task instance."""
+    read_dags = []
+    monkeypatch.setattr(substep_states, "read_tasks", lambda dag_id: read_dags.append(dag_id) or read_tasks(dag_id))
+    run = run_dag_test(grouped)
+    for task_id, map_index in (("prepare", -1), ("prepare.trial", -1), ("trial", 3)):
+        store_requests.clear()
+        read_dags.clear()
+        query = {"run_id": run.run_id, "task_id": task_id, "map_index": map_index}
+        answer(f"api/dags/{run.dag_id}/step", **query)
+        assert (store_requests.count("list_objects"), read_dags) == (1, [run.dag_id]), task_id
 
 
 def test_shows_what_a_step_used(ran, answer):
