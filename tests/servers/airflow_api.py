@@ -16,7 +16,7 @@ from airflow_zen.localstack.services import HttpError, airflow_token, request_js
 # Seconds between attempts if Airflow's database refuses a request, as SQLite does during another write.
 _RETRY_DELAYS = (0.2, 0.5, 1, 2)
 # Seconds. An answer takes CPU from the tasks that are waited for.
-_POLL_INTERVAL = 0.5
+_POLL_INTERVAL = 1.0
 _DATABASE_ERROR = '"reason":"Database error"'
 
 
