@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 from tests.servers.azure import AzureServer
 from tests.servers.azure import azurite as run_azurite
 from tests.servers.azure import is_installed as azurite_is_installed
@@ -38,8 +39,6 @@ from tests.servers.s3 import S3Server
 
 AIRFLOW_HOME = str(memory_directory("airflow-"))
 
-# The files of the tests of one deployment begin so.
-_DEPLOYMENT_TESTS = ("tests/integration/test_real_airflow", "tests/localstack/test_stack")
 # What the processes that tests start import: the package, and a sitecustomize.py.
 _PYTHONPATH = os.pathsep.join([str(Path(__file__).parent / "startup"), str(Path(__file__).parents[1])])
 
@@ -113,19 +112,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Assign the test files of one deployment to one worker, so that it is started once."""
-    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
-
-    class SharedDeploymentScheduling(LoadFileScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            shared = [prefix for prefix in _DEPLOYMENT_TESTS if nodeid.startswith(prefix)]
-            return shared[0] if shared else super()._split_scope(nodeid)
-
-    return SharedDeploymentScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

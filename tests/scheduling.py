@@ -1,0 +1,29 @@
+"""Assign test files to workers: a plugin of pytest, beside xdist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+# The files of the tests of one deployment begin so.
+_DEPLOYMENT_TESTS = ("tests/integration/test_real_airflow", "tests/localstack/test_stack")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Assign the test files of one deployment to one worker, so that it is started once."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class SharedDeploymentScheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            shared = [prefix for prefix in _DEPLOYMENT_TESTS if nodeid.startswith(prefix)]
+            return shared[0] if shared else super()._split_scope(nodeid)
+
+        def _reschedule(self, node: Any) -> None:
+            super()._reschedule(node)
+            # A worker begins no test before it has the next. After a crash, xdist assigns files of one test, and finished ones.
+            while self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+                super()._reschedule(node)
+
+    return SharedDeploymentScheduling(config, log) if config.getoption("dist") == "loadfile" else None
