@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -32,7 +32,7 @@ def axe(tmp_path_factory):
 
 
 def test_a_run_from_its_graph_to_a_step(run, visit):
-    """In the graph an artifact is found and followed; the table of steps leads to a step, and the trials are one table."""
+    """In the graph an artifact is found and followed, and the trials are one node or many; the table of steps leads to a step and the trials."""
     page = visit(f"{run(rates=(0.1, 0.2, 0.3, 0.4, -1.0)).path}/plugin/zen-run")
     cards = page.locator(".zen-card")
     cards.filter(has_text="load.train").wait_for()
@@ -43,6 +43,7 @@ def test_a_run_from_its_graph_to_a_step(run, visit):
     details.get_by_role("heading", name="Made by").wait_for()
     assert "dimmed" in cards.filter(has_text="trial × 5").get_attribute("class")
     assert "dimmed" not in cards.filter(has_text="load").first.get_attribute("class")
+    unfold_and_fold(page, cards)
 
     page.get_by_role("tab", name="Steps").click()
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="trial × 5"))
@@ -56,6 +57,23 @@ def test_a_run_from_its_graph_to_a_step(run, visit):
     table.get_by_role("button", name="rate").click()
     table.get_by_role("columnheader", name="rate").and_(page.locator("[aria-sort=ascending]")).wait_for()
     table.get_by_text("ValueError: a negative rate").wait_for()
+    table.get_by_role("link", name="2", exact=True).click()
+    page.get_by_role("link", name="In the graph").click()
+    # The graph has the instances as one node.
+    page.locator(".zen-card.chosen").filter(has_text="trial × 5").wait_for()
+    assert "node=step%3Atrial%3A2" in page.url
+
+
+def unfold_and_fold(page, cards):
+    """Show each instance of the mapped step, choose one, and fold them again."""
+    cards.filter(has_text="trial × 5").click()
+    page.get_by_role("button", name="Show each instance").click()
+    cards.filter(has_text="trial [2]").click()
+    cards.filter(has_text="trial × 5").wait_for(state="detached")
+    assert cards.filter(has_text=re.compile(r"^trial \[\d\]")).count() == 5
+    page.get_by_role("button", name="Fold the instances").click()
+    page.locator(".zen-card.chosen").filter(has_text="trial × 5").wait_for()
+    cards.filter(has_text="trial [2]").wait_for(state="detached")
 
 
 def test_steps_without_a_task_instance_of_their_own(grouped, run_dag_test, visit):
@@ -95,6 +113,33 @@ def test_a_dag_from_its_versions_to_the_catalogue(ran, run, visit):
     page.get_by_role("heading", name=name).wait_for()
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("region", name=f"Differences of {name}").get_by_text("column x").first.wait_for()
+
+
+@pytest.fixture
+def page_with_a_clock(window, log_in):
+    """A page whose time can be stopped."""
+    timed = window.browser.new_context()
+    timed.set_default_timeout(120_000)
+    log_in(timed)
+    page = timed.new_page()
+    page.clock.install()
+    yield page
+    timed.close()
+
+
+def test_a_search_is_sent_when_typing_ends(ran, site, page_with_a_clock):
+    """However fast or slow a word is typed, the catalogue is searched once, for the whole word."""
+    page, asked = page_with_a_clock, []
+    ran(rates=(0.1,))
+    page.goto(f"{site}/plugin/zen-artifacts")
+    field = page.get_by_label("Search artifacts")
+    field.wait_for()
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=60))
+    field.press_sequentially("load.train")
+    with page.expect_response(re.compile("search=load.train")):
+        page.clock.run_for(1000)
+    assert len([url for url in asked if "search=" in url]) == 1
 
 
 def test_a_graph_of_hundreds_of_nodes_is_readable(run, visit, root, axe):
