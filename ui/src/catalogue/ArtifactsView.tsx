@@ -1,5 +1,5 @@
 // Named artifacts, searched by the server.
-import { Badge, Button, HStack, Input, Stack, Text } from "@chakra-ui/react";
+import { Badge, Button, HStack, Stack, Text } from "@chakra-ui/react";
 import { useState } from "react";
 import { Link } from "react-router-dom";
 
@@ -11,7 +11,7 @@ import { cataloguePage, RunLink } from "../shared/links";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
 import { useQuery } from "../shared/useQuery";
-import { useSettled } from "../shared/useSettled";
+import { SearchField } from "./SearchField";
 
 const PAGE = 50;
 
@@ -39,36 +39,25 @@ const COLUMNS: readonly Column<CatalogueRow>[] = [
 
 export const ArtifactsView = () => {
   const [query, setQuery] = useQuery();
-  const [offset, setOffset] = useState(0);
   const [search, tag] = [query("search"), query("tag")];
-  const wanted = useSettled(search.trim());
-  const path = route(["catalogue"], { search: wanted || undefined, tag: tag || undefined, offset, limit: PAGE });
+  const subject = JSON.stringify([search, tag]);
+  const [place, setPlace] = useState({ subject, offset: 0 });
+  // What is searched for next begins with its first page.
+  const offset = place.subject === subject ? place.offset : 0;
+  const setOffset = (next: number) => setPlace({ subject, offset: next });
+  const path = route(["catalogue"], { search: search || undefined, tag: tag || undefined, offset, limit: PAGE });
   const answer = useLast(useApi<CataloguePage>(path));
   return (
     <Show answer={answer} what="the catalogue">
       {({ total, artifacts, tags }) => (
         <Stack gap={3}>
           <HStack gap={3} wrap="wrap">
-            <Input
-              aria-label="Search artifacts"
-              maxW="24rem"
-              onChange={({ target }) => {
-                setQuery({ search: target.value });
-                setOffset(0);
-              }}
-              placeholder="Search names and types"
-              size="sm"
-              type="search"
-              value={search}
-            />
+            <SearchField label="Search artifacts" name="search" placeholder="Search names and types" />
             <label>
               Tag{" "}
               <select
                 className="zen-select"
-                onChange={({ target }) => {
-                  setQuery({ tag: target.value });
-                  setOffset(0);
-                }}
+                onChange={({ target }) => setQuery({ tag: target.value })}
                 value={tag}
               >
                 <option value="">any</option>

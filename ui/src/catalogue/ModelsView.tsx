@@ -1,4 +1,4 @@
-import { HStack, Input, Stack, Text } from "@chakra-ui/react";
+import { HStack, Stack, Text } from "@chakra-ui/react";
 
 import type { ModelsPage, ModelVersionRow } from "../shared/answers";
 import { route, useApi, useLast } from "../shared/api";
@@ -9,7 +9,7 @@ import { Section } from "../shared/Section";
 import { Empty, Show } from "../shared/states";
 import { Tags } from "../shared/Tags";
 import { useQuery } from "../shared/useQuery";
-import { useSettled } from "../shared/useSettled";
+import { SearchField } from "./SearchField";
 
 const columns = (versions: readonly ModelVersionRow[]): readonly Column<ModelVersionRow>[] => [
   {
@@ -37,23 +37,14 @@ const NoModel = ({ isSearched }: { readonly isSearched: boolean }) =>
 
 /** The registered models with their versions and metrics. */
 export const ModelsView = () => {
-  const [query, setQuery] = useQuery();
+  const [query] = useQuery();
   const search = query("model");
-  const wanted = useSettled(search.trim());
-  const answer = useLast(useApi<ModelsPage>(route(["catalogue", "models"], { search: wanted || undefined })));
+  const answer = useLast(useApi<ModelsPage>(route(["catalogue", "models"], { search: search || undefined })));
   return (
     <Show answer={answer} what="the models">
       {({ models, more, error }) => (
         <Stack gap={6}>
-          <Input
-            aria-label="Search models"
-            maxW="24rem"
-            onChange={({ target }) => setQuery({ model: target.value })}
-            placeholder="Search names"
-            size="sm"
-            type="search"
-            value={search}
-          />
+          <SearchField label="Search models" name="model" placeholder="Search names" />
           {error === "" ? null : <Text color="warning.fg">{error}</Text>}
           {models.length === 0 && error === "" ? <NoModel isSearched={search !== ""} /> : null}
           {models.map(({ name, description, versions, more: hasOlder, url }) => (
