@@ -37,7 +37,7 @@ class Outer:
 @pytest.fixture(autouse=True)
 def _forget_modules() -> Iterator[None]:
     yield
-    for name in [name for name in sys.modules if name.endswith(("_flights", "plain_records", "late_records"))]:
+    for name in [name for name in sys.modules if name.endswith(("_flights", "_trains", "plain_records", "late_records"))]:
         del sys.modules[name]
 
 
@@ -60,13 +60,16 @@ def test_record_of_a_dag_file_is_found_under_another_path(tmp_path: Path) -> Non
 
 
 def test_two_dag_files_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
-    """If two loaded DAG files define the class, the declared type decides, or it is an error."""
+    """If two loaded DAG files define the class, the declared type decides, or it is an error, until one file is renamed."""
     one, two = (_dag_module(tmp_path / folder / "flights.py") for folder in ("one", "two"))
-    with pytest.raises(ArtifactRefused, match="several loaded DAG files named 'flights'"):
+    with pytest.raises(ArtifactRefused, match="'flights'. Annotate the parameter with the one you mean, or rename a file"):
         resolve_class("flights:Params")
     assert resolve_class("flights:Params", two.Params) is two.Params
     assert resolve_class("flights:Params", list[one.Params]) is one.Params
     assert resolve_class("flights:Color", two.Params) is two.Color
+    del sys.modules[two.__name__]
+    _dag_module(tmp_path / "renamed" / "trains.py")
+    assert resolve_class("flights:Params") is one.Params
 
 
 def test_plain_module_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import MethodType
@@ -70,7 +71,7 @@ def test_remedy_of_a_large_onnx_model_works(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "artifact").mkdir()
     with pytest.raises(SaveRefused) as refusal:
         REGISTRY.save(model, tmp_path / "artifact")
-    first, then, path = re.findall(r"Call (\S+), (.+) and return (.+)\.$", str(refusal.value))[0]
+    first, then, path = re.findall(r"Call (\S+), (onnx\.save_model\(model, 'model/model\.onnx', save_as_external_data=True\)) and return (.+)\.$", str(refusal.value))[0]
     names = {"pathlib": pathlib, "onnx": onnx, "model": model}
     for call in (first, then):
         exec(call, names)
@@ -170,6 +171,12 @@ def _own(name: str) -> Any:
     return getattr(torch_modules, name)
 
 
+def _noted_partial() -> Any:
+    noted = partial(library("torch").nn.functional.softplus, beta=2)
+    noted.note = "mine"  # type: ignore[attr-defined]
+    return noted
+
+
 def _state_alike(loaded: Any, refused: Any) -> bool:
     expected = refused.state_dict()
     return list(loaded) == list(expected) and all((loaded[key] == expected[key]).all() for key in expected)
@@ -216,6 +223,18 @@ TORCH: dict[str, Remedy] = {
         "it is no method of a module's class. Make it one",
         lambda model: _with_method(_with_state(_module(), model)),
         _module_alike,
+    ),
+    "partial with attributes, by a module": Remedy(
+        lambda: _module(function=_noted_partial()),
+        "it has attributes of its own. Make it a module, or a method",
+        lambda model: _with_state(_module(function=library("torch").nn.Softplus(beta=2)), model),
+        lambda loaded, refused: _module_alike(loaded, refused) and loaded.function.beta == 2,
+    ),
+    "partial with attributes, by a method": Remedy(
+        lambda: _module(function=_noted_partial()),
+        "it has attributes of its own. Make it a module, or a method",
+        lambda model: _with_method(_with_state(_module(), model)),
+        lambda loaded, refused: _module_alike(loaded, refused) and loaded.function.__self__ is loaded,
     ),
     "state that is no dict": Remedy(
         lambda: _own("Packed")(2, 1),

@@ -41,6 +41,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
+import airflow_zen
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import own_estimators as own
@@ -134,6 +135,16 @@ def test_mlflow_loads_an_own_estimator(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(_outcome(loaded, x), _outcome(model, x))
     if hasattr(model, "predict"):
         np.testing.assert_array_equal(mlflow.pyfunc.load_model(str(tmp_path)).predict(x), _outcome(model, x))
+
+
+def test_estimator_that_mlflow_cannot_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimator with slots is refused by mlflow.sklearn; `airflow_zen.load`, which the error names, loads it."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path))
+    ref = airflow_zen.save(own.Slotted(3))
+    (described,) = tmp_path.rglob("MLmodel")
+    with pytest.raises(ArtifactRefused, match=r"Load the artifact with airflow_zen\.load\."):
+        mlflow.sklearn.load_model(str(described.parent))
+    assert airflow_zen.load(ref).factor == 3
 
 
 def test_values_of_every_kind_come_back(tmp_path: Path) -> None:

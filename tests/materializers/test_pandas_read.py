@@ -74,10 +74,11 @@ def test_loaded_frame_can_be_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", [pa.array([1, None]), pa.array([True, None])])
 def test_nulls_in_numpy_integers_are_refused(column: pa.Array, tmp_path: Path) -> None:
-    """Integers and booleans with nulls and without metadata do not silently become another dtype."""
+    """Integers and booleans with nulls do not silently become another dtype; read as Arrow, as the error says, they are kept."""
     pq.write_table(pa.table({"x": column}), tmp_path / "table.parquet")
-    with pytest.raises(ArtifactRefused, match=r"'x' of .* has nulls and no metadata .* pyarrow\.Table"):
+    with pytest.raises(ArtifactRefused, match=r"'x' of .* has nulls and no metadata .*\. Read it as a pyarrow\.Table"):
         REGISTRY.load(tmp_path, "pandas.parquet@1")
+    assert REGISTRY.load(tmp_path, "pandas.parquet@1", pa.Table)["x"].combine_chunks() == column
 
 
 def test_a_cell_that_is_not_one_value_is_refused() -> None:

@@ -8,6 +8,7 @@ import os
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path, PureWindowsPath
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,6 +30,7 @@ import shapely
 import xarray as xr
 import xgboost
 from numpy.ma.mrecords import fromarrays
+from pandas.tests.extension.decimal.array import to_decimal
 from PIL import Image
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -198,7 +200,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "subclass of str as key": (lambda _: {r.MyStr("a"): 1}, "MyStr"),
     "struct sequence": (lambda _: os.stat("/"), "stat_result"),
-    "cycle": (lambda _: _cycle(), "contains itself"),
+    "cycle": (lambda _: _cycle(), "A list contains itself. Leave that reference out."),
     "too deep": (lambda _: _deep(), "levels deep"),
     "local class": (lambda _: _local_dataclass(), "top level of a module"),
     "namedtuple under another name": (lambda _: Misnamed(1), "cannot be found again"),
@@ -217,7 +219,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown class, inside": (lambda _: [r.Plain(1)], "allow_pickle"),
     "array that contains itself": (lambda _: _cyclic_array(), "contains itself"),
     "generic dataclass that knows of what": (lambda _: r.Box[int](1), "Make it as Box"),
-    "pydantic model made for a type": (lambda _: r.Holder[int](item=1), "class Named(Holder[int])"),
+    "pydantic model made for a type": (lambda _: r.Holder[int](item=1), "Give it one: class Named(Holder[int]): ..."),
     "function": (lambda _: len, "Return what it computes"),
     "bytes in memory": (lambda _: io.BytesIO(b"x"), "Return what it holds"),
     "array of pandas": (lambda _: pd.array([1], dtype="Int64"), "pandas.Series(value)"),
@@ -229,7 +231,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "type": (lambda _: int, "No materializer saves"),
     "module": (lambda _: os, "No materializer saves"),
     "generator": (lambda _: (i for i in [1]), "No materializer saves"),
-    "memmap": (_memmap, "numpy.asarray"),
+    "memmap": (_memmap, "would come back as another type. Return numpy.asarray(value)."),
     "array subclass": (lambda _: np.zeros(2).view(MyArray), "numpy.asarray"),
     "object in an object array": (lambda _: np.array([r.Plain(1)], dtype=object), "Plain"),
     "structured objects": (lambda _: np.zeros(1, [("a", "O")]), "object fields"),
@@ -239,7 +241,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "dtype of texts": (lambda _: np.dtypes.StringDType(), "it has no exact name"),
     "longdouble scalar": (lambda _: np.longdouble(1), "differ between machines"),
     "structured scalar": (lambda _: np.zeros(1, [("a", "i4")])[0], "no exact JSON form"),
-    "frame subclass": (lambda _: MyFrame({"a": [1]}), "base class"),
+    "frame subclass": (
+        lambda _: MyFrame({"a": [1]}),
+        "would come back as its base class. Return pandas.DataFrame(value).",
+    ),
     "frame in a cell": (lambda _: pd.DataFrame({"a": [pd.DataFrame()]}), "a cell of a table"),
     "unknown object in a cell": (lambda _: pd.DataFrame({"a": [r.Plain(1)]}), "Plain"),
     "longdouble column": (lambda _: pd.DataFrame({"a": np.zeros(1, np.longdouble)}), "dtype that Arrow has"),
@@ -257,7 +262,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "geometry column of a pandas frame": (
         lambda _: pd.DataFrame({"g": geopandas.array.from_shapely([shapely.Point(0, 0)])}),
-        "The dtype 'geometry'",
+        "Convert the column with .astype(str), or",
+    ),
+    "column of an own dtype": (
+        lambda _: pd.DataFrame({"a": to_decimal([Decimal("1.5"), Decimal(2)])}),
+        "or with .astype(object) if its elements can be stored",
     ),
     "masked records": (lambda _: fromarrays([np.array([1])], names="a"), "numpy.ma.MaskedArray(value, subok=False)"),
     "categories in a dataset": (
@@ -288,23 +297,26 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda _: np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [0, 2]})),
         "arrays of their own",
     ),
-    "polars subclass": (lambda _: MyPolars({"a": [1]}), "base class"),
-    "polars frames one by one": (lambda _: iter([pl.DataFrame({"a": [1]})]), "LazyFrame"),
+    "polars subclass": (
+        lambda _: MyPolars({"a": [1]}),
+        "would come back as its base class. Return polars.DataFrame(value).",
+    ),
+    "polars frames one by one": (lambda _: iter([pl.DataFrame({"a": [1]})]), "Return a polars.LazyFrame, which"),
     "lazy frame in a list": (lambda _: [pl.LazyFrame({"a": [1]})], "Collect it first"),
     "iterator of nothing": (lambda _: iter([]), "Yield at least one"),
     "polars objects": (lambda _: pl.DataFrame({"a": pl.Series([object()], dtype=pl.Object)}), "Cast"),
     "polars empty struct": (lambda _: pl.DataFrame({"a": pl.Series([{}], dtype=pl.Struct([]))}), "Cast"),
     "lambda in a pipeline": (lambda _: make_pipeline(FunctionTransformer(lambda x: x)), "Define it with def"),
     "subclass of a text": (lambda _: MyHTML("x"), "subclass"),
-    "text that is not UTF-8": (lambda _: HTMLString("\ud800"), "surrogates"),
+    "text that is not UTF-8": (lambda _: HTMLString("\ud800"), "surrogates not allowed. Replace its surrogates."),
     "sparse subclass": (lambda _: _MySparse((1, 1)), "come back as scipy.sparse.csr_array"),
     "sparse objects": (
         lambda _: _sparse_objects(),
         "Convert it with .astype(float)",
     ),
-    "opened image": (_opened_image, "image.copy()"),
+    "opened image": (_opened_image, "would come back as PIL.Image.Image. Return image.copy()."),
     "unknown object in an image": (lambda _: _image_with_object(), "Plain"),
-    "figure widget": (lambda _: plotly.basedatatypes.BaseFigure(), "go.Figure(value)"),
+    "figure widget": (lambda _: plotly.basedatatypes.BaseFigure(), "would come back as Figure. Return go.Figure(value)."),
     "data array with an own index": (lambda _: _own_index(), "drop_indexes"),
     "linear ring": (
         lambda _: geopandas.GeoSeries([None, shapely.LinearRing([(0, 0), (1, 0), (1, 1)])], name="g"),
@@ -321,9 +333,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "grouped frame": (lambda _: pd.DataFrame({"a": [1]}).groupby("a"), "Return the frame it groups"),
     "missing path": (lambda directory: directory / "nowhere", "not a file or directory"),
     "root path": (lambda _: Path("/"), "no name of its own"),
-    "link that leaves": (_outer_link, "symbolic link that leaves"),
+    "link that leaves": (_outer_link, "or leads to no file. Copy what it points to."),
     "link to a directory": (_linked_directory, "symbolic link"),
-    "pipe": (_pipe, "neither file nor directory"),
+    "pipe": (_pipe, "is neither file nor directory. Remove it."),
     "file name that is no text": (_bad_name, "not UTF-8"),
 }
 

@@ -116,6 +116,10 @@ REMEDIES: dict[str, Callable[[Any], Any]] = {
         "text": value.astype(str),
         "table": geopandas.GeoDataFrame(value),
     },
+    "column of an own dtype": lambda value: {
+        "text": value.astype(str),
+        "objects": value.astype(object),
+    },
     "masked records": lambda value: np.ma.MaskedArray(value, subok=False),
     "categories in a dataset": lambda value: value.assign(a=value["a"].astype(object)),
     "arrow dictionary column": pa.Table.from_pandas,
@@ -184,35 +188,48 @@ def _scripted(torch: Any, module: Any, directory: Path) -> Path:
     return directory / "module.pt"
 
 
-TORCH_REMEDIES: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any, Path], Any]]] = {
-    "of a computation": (lambda torch: torch.ones(1, requires_grad=True) * 2, lambda _, value, __: value.detach()),
-    "sparse": (lambda torch: torch.eye(2).to_sparse(), lambda _, value, __: value.to_dense()),
+TORCH_REMEDIES: dict[str, tuple[Callable[[Any], Any], str, Callable[[Any, Any, Path], Any]]] = {
+    "of a computation": (
+        lambda torch: torch.ones(1, requires_grad=True) * 2,
+        "is not stored. Return tensor.detach().",
+        lambda _, value, __: value.detach(),
+    ),
+    "sparse": (
+        lambda torch: torch.eye(2).to_sparse(),
+        "is not stored. Return tensor.to_dense() or",
+        lambda _, value, __: value.to_dense(),
+    ),
     "quantized": (
         lambda torch: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+        "is not stored. Return tensor.to_dense() or .dequantize().",
         lambda _, value, __: value.dequantize(),
     ),
     "without values": (
         lambda torch: torch.ones(2, device="meta"),
+        "make torch.empty_like(tensor, device='cpu') and fill it.",
         lambda torch, value, _: torch.empty_like(value, device="cpu").fill_(0),
     ),
     "module without values": (
         lambda torch: torch.nn.Linear(2, 1, device="meta"),
+        "Make its module on the device 'cpu', and load its weights",
         lambda torch, _, __: torch.nn.Linear(2, 1, device="cpu"),
     ),
-    "scripted module": (lambda torch: torch.jit.script(torch.nn.Linear(1, 1)), _scripted),
+    "scripted module": (lambda torch: torch.jit.script(torch.nn.Linear(1, 1)), "pathlib.Path(", _scripted),
 }
 
 
 @pytest.mark.ml
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize(("make", "remedy"), TORCH_REMEDIES.values(), ids=TORCH_REMEDIES.keys())
-def test_remedy_of_torch_works(make: Callable[[Any], Any], remedy: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "words", "remedy"), TORCH_REMEDIES.values(), ids=TORCH_REMEDIES.keys())
+def test_remedy_of_torch_works(
+    make: Callable[[Any], Any], words: str, remedy: Callable[..., Any], tmp_path: Path
+) -> None:
     """A refused tensor or module of PyTorch is stored after the change that the refusal asks for."""
     torch = pytest.importorskip("torch", reason="torch is not installed: make test-ml")
     (tmp_path / "refused").mkdir()
     (tmp_path / "artifact").mkdir()
     value = make(torch)
-    with pytest.raises(SaveRefused):
+    with pytest.raises(SaveRefused, match=re.escape(words)):
         REGISTRY.save(value, tmp_path / "refused")
     changed = remedy(torch, value, tmp_path)
     saved = REGISTRY.save(changed, tmp_path / "artifact")

@@ -215,7 +215,7 @@ def test_names_of_the_context():
 
     def train(params: dict = {"depth": 1}) -> int: ...  # noqa: B006
 
-    with pytest.raises(StepDefinitionError, match="'hyper_params'"):
+    with pytest.raises(StepDefinitionError, match="Rename it, for example to 'hyper_params'"):
         ml_step(train)
 
     @ml_step
@@ -290,7 +290,7 @@ def test_each_is_the_only_output():
         (Output(tables=Annotated[list[int], Each], total=int), "a step of its own"),
         (Annotated[list[int], Each] | None, "an empty list instead of None"),
         (Annotated[list[int], Each, Artifact("tables")], "Leave the name out"),
-        (Annotated[dict, Each], r"Annotated\[list\[T\], Each\]"),
+        (Annotated[dict, Each], r"Declare Annotated\[list\[T\], Each\], and return a list"),
     ]
     for annotation, message in cases:
 

@@ -182,14 +182,12 @@ def to_record_batch(table: pa.Table) -> pa.RecordBatch:
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _to_table(value: Any) -> pa.Table:
+def _to_table(value: pa.Table | pa.RecordBatch) -> pa.Table:
     _check_metadata_key(value.schema)
-    if type(value) is pa.Table:
+    if isinstance(value, pa.Table):
         # No metadata and empty metadata are read alike.
         return value.replace_schema_metadata() if value.schema.metadata == {} and value.num_columns else value
-    if type(value) is pa.RecordBatch:
-        return with_metadata(pa.Table.from_batches([value]), _RECORD_BATCH)
-    raise SaveRefused(f"{type(value).__qualname__} would come back as a pyarrow.Table. Return a pyarrow.Table.")
+    return with_metadata(pa.Table.from_batches([value]), _RECORD_BATCH)
 
 
 def _checked_tables(batches: Iterator[Any], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -216,8 +216,8 @@ class _CodeReader:
         found = self._categories.get_indexer(pd.Index(labels, dtype=labels.dtype, tupleize_cols=False))
         if (found < 0).any():
             raise ArtifactRefused(
-                f"A column holds {labels[found < 0][0]!r}, which is none of its categories. Read it as a pyarrow.Table, and "
-                "run the step that made it again."
+                f"A column holds {labels[found < 0][0]!r}, which is none of its categories. Run the step that "
+                "made it again."
             )
         return found
 

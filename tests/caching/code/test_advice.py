@@ -141,6 +141,17 @@ CASES = [
         "import pickle\nimport polars as pl\nclass Gone:\n    pass\nTEXT = pickle.dumps(Gone())\ndel Gone\nK = pl.col('a').map_elements(lambda value: len(TEXT), return_dtype=pl.Int64)\ndef step(x):\n    return pl.DataFrame({'a': [x]}).select(K)\n",
         r"A pickle names flow\.Gone, which is not found",
     ),
+    Advice(
+        "module without source",
+        "import importlib, pathlib, py_compile\nbare = pathlib.Path(__file__).with_name('bare.py')\nbare.write_text('A = 1')\npy_compile.compile(bare, cfile=bare.with_suffix('.pyc'))\nbare.unlink()\nimportlib.invalidate_caches()\nimport bare\ndef step(x):\n    return getattr(bare, x)\n",
+        r"bare has no source",
+        argument="A",
+    ),
+    Advice(
+        "compiled function under another name",
+        "from importlib.util import find_spec, module_from_spec\nspec = find_spec('_heapq')\ncompiled = module_from_spec(spec)\nspec.loader.exec_module(compiled)\nheappop = compiled.heappop\nheappop.__module__ = __name__\ndef step(x):\n    return heappop([x])\n",
+        r"flow\.heappop is compiled into a file that is not found",
+    ),
 ]  # fmt: skip
 
 # Python 3.13 knows the line of the class statement that made a class.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import py_compile
 import subprocess
 import sys
 import sysconfig
@@ -10,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from airflow_zen.caching.code import fingerprint_code
-from airflow_zen.errors import FingerprintError
 from tests.caching.code.project import Project
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
@@ -99,13 +96,3 @@ def test_a_constant_of_a_compiled_module_counts_by_its_value(tmp_path: Path, ext
     """A number that an extension module holds is in the key like any other constant."""
     step = "from pkg.fast import FACTOR_HELD\ndef step(x):\n    return FACTOR_HELD\n"
     assert key(tmp_path / "first", step, extensions[2]) != key(tmp_path / "second", step, extensions[3])
-
-
-def test_a_module_without_source_is_refused(tmp_path: Path) -> None:
-    """Compiled Python without its source leaves the step uncached, with the reason."""
-    step = "import bare\ndef step(x):\n    return getattr(bare, x)\n"
-    project = Project(tmp_path, {"flow.py": step, "bare.py": "A = 1\n"})
-    py_compile.compile(str(tmp_path / "bare.py"), cfile=str(tmp_path / "bare.pyc"))
-    (tmp_path / "bare.py").unlink()
-    with project.imported() as flow, pytest.raises(FingerprintError, match="bare has no source"):
-        fingerprint_code(flow.step)
