@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib.metadata import metadata
 from typing import Any
 
 import pytest
@@ -16,3 +17,9 @@ def advice_of(refused: Callable[[], Any], pattern: str) -> list[str]:
     found = re.search(pattern, str(error.value), re.DOTALL)
     assert found, str(error.value)
     return [*found.groups()]
+
+
+def libraries_of_extra(extra: str) -> list[str]:
+    """Return the names of the packages that an extra of this package installs."""
+    required = metadata("airflow-provider-zen").get_all("Requires-Dist") or []
+    return [re.split(r"[^\w.-]", line)[0] for line in required if re.search(f"extra == ['\"]{extra}['\"]", line)]

@@ -7,8 +7,10 @@ import airflow_zen
 from airflow_zen import MLflowModel
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.deployment import KServe
+from airflow_zen.deployment.base import log_token
 from airflow_zen.deployment.cluster.objects import Objects
-from airflow_zen.deployment.step import prepare_model, read_token
+from airflow_zen.deployment.cluster.target import ModelSource
+from airflow_zen.deployment.step import DeploymentOptions, prepare_model, read_token
 from tests.advice import advice_of
 
 KUBECONFIG = {
@@ -38,6 +40,19 @@ def test_the_password_of_a_connection(monkeypatch):
     advice_of(lambda: read_token("clients"), r"'clients' has no password: set it to the token that clients send\.$")
     monkeypatch.setenv("AIRFLOW_CONN_CLIENTS", json.dumps({"conn_type": "http", "password": "token"}))
     assert read_token("clients") == "token"
+
+
+def test_the_token_of_a_logger(monkeypatch):
+    """A logger's URL with a token is refused without a connection for that of clients; with it the URL has the token."""
+    target = KServe(kubernetes="cluster", logger="http://gateway/log?token={token}")
+
+    def body(**options):
+        token = read_token(DeploymentOptions(name="a", **options).token_conn_id)
+        return target.body("a", ModelSource("s3://a", names={"token": log_token(token)}))
+
+    (option,) = advice_of(body, r"is derived from that of clients: set (token_conn_id)\.$")
+    monkeypatch.setenv("AIRFLOW_CONN_CLIENTS", json.dumps({"conn_type": "http", "password": "secret"}))
+    assert f"token={log_token('secret')}" in json.dumps(body(**{option: "clients"}))
 
 
 def test_a_folder_that_is_a_model(monkeypatch, tmp_path):

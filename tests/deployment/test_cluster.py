@@ -17,6 +17,7 @@ from airflow_zen.deployment.base import DeploymentRequest
 from airflow_zen.deployment.cluster.target import ModelSource, object_name
 from airflow_zen.deployment.protocols import Rows
 from airflow_zen.errors import DeploymentFailed, StepDeferred, StepDefinitionError, StepInterrupted
+from tests.advice import advice_of
 from tests.deployment.clusters import KSERVE, SELDON, SELDON_1, controlled
 from tests.runtimes.triggers import run_trigger
 from tests.runtimes.worker import until
@@ -334,6 +335,21 @@ def test_a_logger_is_told_what_answered():
 def test_the_name_of_an_object(name, expected):
     """A deployment's object has a name that Kubernetes and KServe allow, and its candidate that of the same with an end."""
     assert object_name(name) == expected
+
+
+@pytest.mark.parametrize(
+    "target", [CLUSTER, Seldon(kubernetes="cluster", deferrable=False, timeout=30)], ids=["kserve", "seldon"]
+)
+def test_a_store_without_keys(controller, version, monkeypatch, target):
+    """A role cannot be given to a cluster; with the option that the error names, the serving system reads the artifact root."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_STORE", json.dumps({"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:role/a"}})
+    )
+    target = target if isinstance(target, KServe) else replace(target, ingress=controller.url)
+    (option,) = advice_of(
+        lambda: deploy(version(2), target), r"has no keys that could be .* there: \w+\((\w+)='NAME'\)\.$"
+    )
+    assert deploy(version(2), replace(target, **{option: "reader"})).version == "2"
 
 
 @pytest.mark.parametrize(("core", "place"), [(2, SELDON), (1, SELDON_1)])

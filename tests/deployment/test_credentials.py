@@ -65,8 +65,8 @@ def test_the_form_of_a_secret(target, connection, expected):
 
 @pytest.mark.parametrize("target", [KSERVE, CORE_2])
 def test_a_role_cannot_be_passed_on(target):
-    """A connection without keys asks for a service account of the cluster."""
-    with pytest.raises(DeploymentFailed, match="service_account="):
+    """A connection without keys asks for a service account of the cluster, or for a secret."""
+    with pytest.raises(DeploymentFailed, match=r"Name a .* there: (KServe\(service_account|Seldon\(secret)='NAME'"):
         target.store_secret(fsspec_options(ROLE))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from typing import Self
 
 import httpx
 import pytest
 
+from airflow_zen import deploy, predictions
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.deployment.base import log_token
 from airflow_zen.deployment.client import encode
@@ -21,6 +24,8 @@ from airflow_zen.deployment.prediction_log import prediction_parts, read_predict
 from airflow_zen.deployment.service import find_log_tokens
 from airflow_zen.errors import DeploymentFailed
 from tests.deployment.conftest import wait_until
+from tests.harness import run_dag
+from tests.operators.pipelines import pipeline
 
 
 class Clients:
@@ -204,8 +209,17 @@ def test_loggers_need_a_token(service, monkeypatch):
     assert find_log_tokens("0.0.0.0", []) == []
 
 
-def test_predictions_are_logged_with_version_and_latency(service):
-    """Inputs, predictions, version and latency are rows of a table in the store, also of what a logger URL got."""
+def test_predictions_are_logged_with_version_and_latency(service, monkeypatch):
+    """Inputs, predictions, version and latency are rows of a table in the store, also of what a logger URL got.
+
+    Before, the step that reads them fails with the advice to deploy with a log, and to send a request.
+    """
+    monkeypatch.setenv("AIRFLOW__ZEN__DEPLOYMENTS_DIR", str(service.directory))
+    recent = pipeline(lambda: predictions("m_model"))
+    (option,) = re.findall(
+        r"Deploy it with (\w+)=True, and send a request\.", str(run_dag(recent, run_id="r1").tasks[0].error)
+    )
+    assert option in signature(deploy).parameters
     deployed = service.deploy("m", 1.0, logged=True, seconds=0.05)
     for _ in range(3):
         service.predict(deployed.predict_url)
@@ -222,6 +236,7 @@ def test_predictions_are_logged_with_version_and_latency(service):
     assert found == {("m", "1.0", 1.0, 2.0, 3.0), ("remote", "7", 5.0, 6.0, 11.0)}
     assert all(table.latency_ms[table.deployment == "m"].between(50, 5000).all() for table in tables)
     assert prediction_parts(transport, "m_model", until="2020-01-01") == []
+    assert run_dag(recent, run_id="r2").states == {"predictions_of_m_model": "success"}
 
 
 def test_what_waits_is_logged_at_the_end(service):

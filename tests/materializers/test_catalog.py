@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from airflow_zen.materializers.base import load_entry
 from airflow_zen.materializers.catalog import ENCODINGS
 from airflow_zen.materializers.registry import default_registry
+from tests.advice import advice_of, libraries_of_extra
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -37,6 +40,20 @@ def test_the_extra_of_a_materializer_exists(encoding: str) -> None:
     cls = load_entry(ENCODINGS[encoding])
     required = re.findall(r"^[\w.-]+", _extras()[cls.extra], re.MULTILINE)
     assert not cls.libraries or cls.libraries[0] in required
+
+
+def test_a_missing_library_is_installed_by_the_extra(tmp_path: Path) -> None:
+    """Without its library a value is not loaded; the extra that the error names installs it, and with it the value is loaded."""
+    registry = default_registry()
+    saved = registry.save(Image.new("L", (2, 1)), tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "PIL", None)
+        (extra,) = advice_of(
+            lambda: registry.load(tmp_path, saved.encoding),
+            r"needs PIL, which is not installed here\. Install airflow-provider-zen\[(\w+)\]\.$",
+        )
+    assert "pillow" in libraries_of_extra(extra)
+    assert registry.load(tmp_path, saved.encoding).size == (2, 1)
 
 
 def test_the_readme_names_every_extra_of_a_materializer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pstats
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,9 @@ class Outer:
 @pytest.fixture(autouse=True)
 def _forget_modules() -> Iterator[None]:
     yield
-    for name in [name for name in sys.modules if name.endswith(("_flights", "_trains", "plain_records", "late_records"))]:
+    for name in [
+        name for name in sys.modules if name.endswith(("_flights", "_trains", "plain_records", "late_records"))
+    ]:
         del sys.modules[name]
 
 
@@ -62,7 +65,9 @@ def test_record_of_a_dag_file_is_found_under_another_path(tmp_path: Path) -> Non
 def test_two_dag_files_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
     """If two loaded DAG files define the class, the declared type decides, or it is an error, until one file is renamed."""
     one, two = (_dag_module(tmp_path / folder / "flights.py") for folder in ("one", "two"))
-    with pytest.raises(ArtifactRefused, match="'flights'. Annotate the parameter with the one you mean, or rename a file"):
+    with pytest.raises(
+        ArtifactRefused, match="'flights'. Annotate the parameter with the one you mean, or rename a file"
+    ):
         resolve_class("flights:Params")
     assert resolve_class("flights:Params", two.Params) is two.Params
     assert resolve_class("flights:Params", list[one.Params]) is one.Params
@@ -114,6 +119,18 @@ def test_no_library_is_imported_for_an_artifact(tmp_path: Path, module: str) -> 
     ):
         default_registry().load(tmp_path, "python.json@1")
     assert (module in sys.modules) is already
+
+
+def test_class_of_a_library_is_loaded_after_its_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of a library that nobody has imported is refused; imported, and as the type of a parameter, it is loaded."""
+    fields = ("1", 0.1, 0.1, 0.1, 0.1, "a.py", 3)
+    saved = default_registry().save(pstats.FunctionProfile(*fields), tmp_path)
+    monkeypatch.delitem(sys.modules, "pstats")
+    with pytest.raises(ArtifactRefused, match="or annotate the parameter with the type"):
+        default_registry().load(tmp_path, saved.encoding)
+    cls = importlib.import_module("pstats").FunctionProfile
+    for wanted in (None, cls):
+        assert default_registry().load(tmp_path, saved.encoding, wanted) == cls(*fields)
 
 
 def test_a_class_of_the_project_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ _SAVE = "call dataset.save('elements') and return pathlib.Path('elements')"
 TENSORFLOW: dict[str, Remedy] = {
     "infinite": Remedy(
         lambda: library("tensorflow").data.Dataset.range(3).repeat(),
-        "Return dataset.take(n)",
+        "no end to store. Return dataset.take(n)",
         lambda dataset: dataset.take(5),
         lambda loaded, _: [int(element) for element in loaded] == [0, 1, 2, 0, 1],
     ),

@@ -71,7 +71,10 @@ def test_remedy_of_a_large_onnx_model_works(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "artifact").mkdir()
     with pytest.raises(SaveRefused) as refusal:
         REGISTRY.save(model, tmp_path / "artifact")
-    first, then, path = re.findall(r"Call (\S+), (onnx\.save_model\(model, 'model/model\.onnx', save_as_external_data=True\)) and return (.+)\.$", str(refusal.value))[0]
+    first, then, path = re.findall(
+        r"Call (\S+), (onnx\.save_model\(model, 'model/model\.onnx', save_as_external_data=True\)) and return (.+)\.$",
+        str(refusal.value),
+    )[0]
     names = {"pathlib": pathlib, "onnx": onnx, "model": model}
     for call in (first, then):
         exec(call, names)

@@ -316,7 +316,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "opened image": (_opened_image, "would come back as PIL.Image.Image. Return image.copy()."),
     "unknown object in an image": (lambda _: _image_with_object(), "Plain"),
-    "figure widget": (lambda _: plotly.basedatatypes.BaseFigure(), "would come back as Figure. Return go.Figure(value)."),
+    "figure widget": (
+        lambda _: plotly.basedatatypes.BaseFigure(),
+        "would come back as Figure. Return go.Figure(value).",
+    ),
     "data array with an own index": (lambda _: _own_index(), "drop_indexes"),
     "linear ring": (
         lambda _: geopandas.GeoSeries([None, shapely.LinearRing([(0, 0), (1, 0), (1, 1)])], name="g"),

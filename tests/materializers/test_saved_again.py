@@ -100,7 +100,9 @@ CHANGED: dict[str, Changed] = {
         lambda: r.Plain(1), _text("python.json", '"3.', '"2.'), "or save the artifact again", pickled=True
     ),
     "category": Changed(
-        lambda: pd.DataFrame({"a": pd.Categorical(["x", "y"])}), _other_category, "none of its categories. Run the step that made it again"
+        lambda: pd.DataFrame({"a": pd.Categorical(["x", "y"])}),
+        _other_category,
+        "none of its categories. Run the step that made it again",
     ),
     "end of a table": Changed(lambda: pd.DataFrame({"a": [1]}), _cut_table, "run the step that made it again"),
     "rows of an array": Changed(_estimator, _members(_move_rows), "Save the estimator again"),

@@ -267,7 +267,9 @@ def test_an_artifact_without_a_name_has_no_asset():
     assert Artifact("features").asset.name == "features"
     with pytest.raises(ArtifactNameError, match="cannot be named"):
         Artifact("/x")
-    with pytest.raises(ModelNameError, match=r"has no alias whose moves are events\. Write Model\('delay@champion'\)\.asset"):
+    with pytest.raises(
+        ModelNameError, match=r"has no alias whose moves are events\. Write Model\('delay@champion'\)\.asset"
+    ):
         Model("delay").asset  # noqa: B018
     assert Model("delay@champion").asset.uri
 

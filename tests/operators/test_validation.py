@@ -387,16 +387,3 @@ def test_declared_checks_are_validated_when_the_dag_is_parsed():
 
     with pytest.raises(ValidationDefinitionError, match="got 3"):
         pipeline(made)
-
-
-def test_checks_that_cannot_be_evaluated_are_not_lost():
-    """An annotation as text whose checks are not known in the module is an error that says so."""
-    checks = [NotNull("a")]
-
-    with pytest.raises(StepDefinitionError, match="checks=checks"):
-
-        @ml_step
-        def made() -> Annotated[pd.DataFrame, Artifact("made", checks=checks)]:
-            return pd.DataFrame({"a": [1]})
-
-    assert len(checks) == 1

@@ -133,7 +133,9 @@ def test_what_is_validated():
     assert value_of(lambda: validate(made(), NotNull("a")), "validate_made").passed
     run = run_dag(pipeline(lambda: validate(Artifact("features").latest(), NotNull("a"))))
     assert set(run.states.values()) == {"success"}
-    with pytest.raises(StepDefinitionError, match=r"Write validate\(table, …, reference=Artifact\('features'\)\.latest\(\)\)"):
+    with pytest.raises(
+        StepDefinitionError, match=r"Write validate\(table, …, reference=Artifact\('features'\)\.latest\(\)\)"
+    ):
         pipeline(lambda: validate(made(), SameSchema()))
     run = run_dag(pipeline(lambda: validate(made(), SameSchema(), reference=Artifact("features").latest())))
     assert set(run.states.values()) == {"success"}

@@ -301,8 +301,11 @@ def test_a_plan_is_not_computed_again(run, previews):
 
 
 def test_a_name_that_is_a_path_is_refused(run, shows, stack, caplog):
-    """A materializer's preview cannot be written outside its folder."""
+    """A materializer's preview cannot be written outside its folder; with a name of the letters that the log names, it is."""
     shows(lambda value: {"../../runs/x": "y"})
     run(own)
-    assert "cannot be named '../../runs/x'" in caplog.text
+    assert "cannot be named '../../runs/x'. Use letters, digits, '_', '-' and '.'." in caplog.text
     assert list(stack.store.transport.list("previews")) == []
+    shows(lambda value: {"runs-x_1.md": "y"})
+    run(own)
+    assert [key.rpartition("/")[2] for key in stack.store.transport.list("previews")] == ["runs-x_1.md"]

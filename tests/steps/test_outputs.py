@@ -12,6 +12,7 @@ from airflow_zen.errors import ArtifactNameError, OutputError, StepDefinitionErr
 from airflow_zen.materializers.annotations import Artifact
 from airflow_zen.steps.conformance import unpack_result
 from airflow_zen.steps.outputs import Each, Output, Outputs, declared_outputs, output_types
+from tests.advice import advice_of
 
 
 class Pair(NamedTuple):
@@ -239,6 +240,25 @@ def test_a_name_is_known_when_only_type_checkers_import_it(tmp_path):
     spec.loader.exec_module(module)
     assert declared_outputs(module.step) == ONE
     assert declared_outputs(module.other) == Outputs()
+
+
+def test_checks_are_known_in_the_module():
+    """Checks of a function that has ended are refused as text; at the top of the file, and not as text, they are found."""
+    future, check = "from __future__ import annotations\n", "def low(table): ...\n"
+    step = "def step() -> Annotated[Unknown, Artifact('features', checks=[low])]: ...\n"
+    inner = "".join(f"    {line}\n" for line in (check + step).splitlines())
+    inside = f"def make():\n{inner}    return step\nstep = make()\n"
+
+    def names(code):
+        space = {"Annotated": Annotated, "Artifact": Artifact, "Unknown": int}
+        exec(compile(code, "<step>", "exec"), space)
+        return declared_outputs(space["step"]).artifact_names
+
+    advice_of(
+        lambda: names(future + inside),
+        r"Define the checks at the top of the file, or write the annotation without `from __future__ import annotations`",
+    )
+    assert names(future + check + step) == names(inside) == {"output": "features"}
 
 
 @pytest.mark.parametrize("future", [False, True])

@@ -185,7 +185,9 @@ def test_mapped_tasks_and_arguments_of_every_kind(root):
 def test_masked_parameters_are_asked_for(root):
     """What is masked in the record needs a value, even where the parameter has a default."""
     run(lambda: train(load(4), token="s3cret"))
-    with pytest.raises(SpinError, match=r"'token' of step 'train' is masked in the record\. Give its value: --param token=VALUE"):
+    with pytest.raises(
+        SpinError, match=r"'token' of step 'train' is masked in the record\. Give its value: --param token=VALUE"
+    ):
         spin("spun", "train", step=train)
     asked = []
     spun = spin("spun", "train", step=train, ask=lambda name: asked.append(name) or "s3cret")

@@ -8,7 +8,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.metadata import metadata
 
 import pytest
 from blake3 import blake3
@@ -20,7 +19,7 @@ from airflow_zen.transports.base import key_of_url, normalize_root
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.local import LocalTransport
 from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
-from tests.advice import advice_of
+from tests.advice import advice_of, libraries_of_extra
 
 
 def _remote(server, kind, request):
@@ -250,13 +249,9 @@ def test_unknown_scheme_names_the_remedy():
         lambda: open_transport("nosuch://bucket/x", {}),
         r"Install the filesystem of its scheme, for example airflow-provider-zen\[(\w+)\], \[(\w+)\] or \[(\w+)\]\.",
     )
-    package = metadata("airflow-provider-zen")
     for extra, scheme in zip(extras, ("s3", "gs", "az"), strict=True):
         module = known_implementations[scheme]["class"].partition(".")[0]
-        of_extra = [
-            line for line in package.get_all("Requires-Dist") if f"extra == '{extra}'" in line.replace('"', "'")
-        ]
-        assert any(line.startswith(module) for line in of_extra), of_extra
+        assert module in libraries_of_extra(extra)
 
 
 def test_roots_have_one_form(tmp_path):

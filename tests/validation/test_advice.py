@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from airflow_zen import Check, ValidationReport
 from airflow_zen.validation.evaluation import evaluate_model
+from tests.advice import advice_of, libraries_of_extra
 
 ROWS = 60
 TABLE = pd.DataFrame({"x": np.arange(ROWS), "kind": np.arange(ROWS) // 20})
@@ -63,6 +65,18 @@ ADVICE: dict[str, tuple[dict[str, Any], str, list[dict[str, Any]]]] = {
         ],
     ),
 }
+
+
+def test_evaluation_without_scikit_learn() -> None:
+    """Without scikit-learn nothing is evaluated; the extra that the error names installs it, and with it the model is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "sklearn.metrics", None)
+        (extra,) = advice_of(
+            lambda: evaluate_model(**_given(TABLE), resamples=20),
+            r"Install airflow-provider-zen\[(\w+)\] where the step runs\.$",
+        )
+    assert "scikit-learn" in libraries_of_extra(extra)
+    assert evaluate_model(**_given(TABLE), resamples=20).passed
 
 
 @pytest.mark.parametrize(("given", "advice", "changes"), ADVICE.values(), ids=ADVICE.keys())

@@ -68,7 +68,11 @@ def _has_s3_credentials(options: Mapping[str, Any]) -> bool:
 
 def _rclone_s3(options: Mapping[str, Any]) -> StoreSecret:
     client = options.get("client_kwargs", {})
-    keys = {} if options.get("anon") else _s3_keys(options)
+    keys = (
+        {}
+        if options.get("anon")
+        else _s3_keys(options, "secret with a configuration of rclone", "Seldon(secret='NAME')")
+    )
     parameters = {
         "provider": "Other" if "endpoint_url" in client else "AWS",
         "access_key_id": keys.get("key", ""),
@@ -93,16 +97,16 @@ def _kserve_s3(options: Mapping[str, Any]) -> StoreSecret:
     annotations = {name: value for name, value in annotations.items() if value}
     if options.get("anon"):
         return StoreSecret({}, annotations)
-    keys = _s3_keys(options)
+    keys = _s3_keys(options, "service account that reads the artifact root", "KServe(service_account='NAME')")
     data = {"AWS_ACCESS_KEY_ID": keys["key"], "AWS_SECRET_ACCESS_KEY": keys["secret"]}
     return StoreSecret(data | ({"AWS_SESSION_TOKEN": keys["token"]} if keys.get("token") else {}), annotations)
 
 
-def _s3_keys(options: Mapping[str, Any]) -> Mapping[str, str]:
+def _s3_keys(options: Mapping[str, Any], other: str, option: str) -> Mapping[str, str]:
     if "key" not in options or "secret" not in options:
         raise DeploymentFailed(
-            "The connection of the artifact root has no keys that could be given to the cluster. Name a service account "
-            "there that reads the artifact root, with service_account=, or a secret with secret=."
+            f"The connection of the artifact root has no keys that could be given to the cluster. Name a {other} there: "
+            f"{option}."
         )
     return options
 

@@ -14,6 +14,11 @@ RELAY_VARIABLE = "AIRFLOW_ZEN_MLFLOW_RELAY"
 # The step's run and experiment, and the process that the step runs in, as JSON.
 STEP_VARIABLE = "AIRFLOW_ZEN_MLFLOW_STEP"
 
+EXPERIMENT_STAYS = (
+    "The step's runs stay in the MLflow experiment %r of its DAG; its code asks for %r. Set [zen] respect_set_experiment = True "
+    "to use that."
+)
+
 log = logging.getLogger("airflow_zen.lineage")
 
 _ENTRY_POINT_GROUPS = ("mlflow.tracking_store", "mlflow.request_auth_provider")

@@ -14,14 +14,15 @@ from importlib.metadata import version
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.encoding import flatten_parameters, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import AWAY, MlflowUnavailable
-from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE, child_environment
+from airflow_zen.lineage.mlflow.offline import EXPERIMENT_STAYS, RELAY_VARIABLE, STEP_VARIABLE, child_environment
+from airflow_zen.lineage.mlflow.offline.known_entities import Document, KnownEntities
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name, step_tags
@@ -39,18 +40,13 @@ _CHANGED = frozenset({"runs/update", TRACES, *_LOGS_PARAMETERS})
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 _CONTEXT_TAGS = ("mlflow.source.", "mlflow.user")
 _PARENT_TAG, _TRACE_RUN = "mlflow.parentRunId", "mlflow.sourceRun"
-_LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tags"}
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 # The server, a gateway or the credentials are at fault, and not the request.
 _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 502, 503, 504})
-# Only the server can store files at such an address; while it is unavailable, the outbox stores them.
-_STORED_BY_SERVER = frozenset({"mlflow-artifacts", "http", "https"})
 # A server that takes longer is treated as unavailable: a step may log thousands of times.
 _SLOW_SECONDS = 3.0
 # Bytes of a request's first line, and seconds to wait for it: anyone on the host may send it.
 _LONGEST_LINE, _FIRST_LINE_SECONDS = 65536, 10.0
-
-Document = dict[str, Any]
 
 
 class Relay(ThreadingTCPServer):
@@ -82,13 +78,14 @@ class Relay(ThreadingTCPServer):
         self._away = opened is None
         self._respect_set_experiment = respect_set_experiment
         self._open_runs: dict[str, bool] = {}
-        self._renamed: set[str] = set()
+        self._told: set[str] = set()
+        self._experiment = experiment_name(run.id.dag_id)
         self._context = {key: tag for key, tag in step_tags(run, "").items() if tag and key.startswith(_CONTEXT_TAGS)}
         self._parameters = flatten_parameters(run.parameters)
         self._lock = Lock()
         self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
         created = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
-        self._keep(Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id))
+        self._keep(Request("POST", "experiments/create", {"name": self._experiment}, self.experiment_id))
         self._keep(Request("POST", "runs/create", {"experiment_id": self.experiment_id, **created}, self.run_id))
         if opened:
             self._known.learn({"run": {"info": dict(opened)}})
@@ -199,12 +196,19 @@ class Relay(ThreadingTCPServer):
     def _place(self, path: str, body: Document) -> None:
         """Put a new entity into the step's experiment, and into the step's run or below it."""
         if not self._respect_set_experiment:
+            self._say_other_experiment(str(body.get("experiment_id", self.experiment_id)))
             body["experiment_id"] = self.experiment_id
         if path == "logged-models":
             # MLflow's client links a model to the active run, and there is none before the first metric or parameter.
             body.setdefault("source_run_id", self.run_id)
         elif not any(tag["key"] == _PARENT_TAG for tag in body.get("tags", [])):
             body["tags"] = [*body.get("tags", []), {"key": _PARENT_TAG, "value": self.run_id}]
+
+    def _say_other_experiment(self, wanted: str) -> None:
+        """Log once that a program asks for another experiment: one with this package says so itself, and asks for the step's."""
+        if wanted != self.experiment_id and (key := f"experiment {wanted}") not in self._told:
+            self._told.add(key)
+            log.warning(EXPERIMENT_STAYS, self._experiment, self._known.experiment_name(wanted))
 
     def _link_trace(self, body: Document) -> Document:
         """Link a trace to the step's run, where it was logged outside any run."""
@@ -228,8 +232,8 @@ class Relay(ThreadingTCPServer):
             if own == value:
                 continue
             entry["key"] = f"logged.{key}"
-            if key not in self._renamed:
-                self._renamed.add(key)
+            if key not in self._told:
+                self._told.add(key)
                 said = "MLflow changes no parameter, and the step's own %r is %r: what its code logs, %r, is %r."
                 log.warning(said, key, own, value, entry["key"])
 
@@ -292,109 +296,3 @@ def _json(document: Any) -> bytes:
 
 def _error(status: int, code: str, message: str) -> HttpResponse:
     return HttpResponse(status, _json({"error_code": code, "message": message}))
-
-
-class KnownEntities:
-    """Store entities as MLflow's REST API describes them, and apply the changes that requests make.
-
-    The outbox has all values of their metrics, and a local directory for the files of each.
-    """
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._runs_and_models: dict[str, Document] = {}
-        self._experiments: list[Document] = []
-
-    def learn(self, answer: Document) -> Document:
-        """Store the entity that an answer of MLflow describes, and return it; empty if the answer describes none."""
-        match answer:
-            case {"run": {"info": {"run_id": key}} as entity} | {"model": {"info": {"model_id": key}} as entity}:
-                self._runs_and_models[key] = entity
-                return dict(entity)
-            case {"experiment": experiment}:
-                self._experiments.append(experiment)
-        return {}
-
-    def answer(self, request: Request) -> Document | None:
-        """Apply a request and return MLflow's answer; None where only the server has it."""
-        if request.path == SPANS or request.path.startswith(TRACES):
-            return _trace(request)
-        kind, _, what = request.path.partition("/")
-        if kind == "experiments":
-            return self._answer_experiment(what, request)
-        if request.path == "metrics/get-history":
-            return self._metric_history(request.body)
-        if kind not in {"runs", "logged-models"} or what == "search" or request.method == "DELETE":
-            return {} if request.path == "model-versions/set-tag" else None
-        return self._answer_entity(what, request)
-
-    def _answer_entity(self, what: str, request: Request) -> Document | None:
-        key = request.created or str(request.body.get("run_id", what.partition("/")[0]))
-        if request.created:
-            self._runs_and_models[key] = _created(request)
-        elif request.method != "GET":
-            entity = self._runs_and_models.get(key, {"info": {}})
-            _change(entity, what, request)
-            return {"run_info": entity["info"], "model": {"info": entity["info"]}}
-        if not (request.created or what in {"get", key}) or key not in self._runs_and_models:
-            return None
-        entity = self._runs_and_models[key]
-        if urlsplit(entity["info"].get("artifact_uri", "http:")).scheme in _STORED_BY_SERVER:
-            entity["info"]["artifact_uri"] = self._outbox.files_of(key)
-        # MLflow's client ignores the name that it does not look for.
-        return {"run": entity, "model": entity}
-
-    def _metric_history(self, query: Mapping[str, Any]) -> Document | None:
-        """Return the values of a metric; None for a run that the server has, with its earlier values."""
-        run_id, key = str(query.get("run_id")), query.get("metric_key")
-        if not self._runs_and_models.get(run_id, {}).get("began_here"):
-            return None
-        logged = (each for each in self._outbox.logged() if each.body.get("run_id") == run_id)
-        return {"metrics": [metric for each in logged for metric in _metrics(each) if metric["key"] == key]}
-
-    def _answer_experiment(self, what: str, request: Request) -> Document | None:
-        if what == "create":
-            made = {"experiment_id": request.created, "lifecycle_stage": "active"}
-            self._experiments.append({**request.body, **made})
-            return {"experiment_id": request.created}
-        key = {"get": "experiment_id", "get-by-name": "name"}.get(what)
-        if key is None:
-            return {} if what == "set-experiment-tag" else None
-        wanted = request.body.get("experiment_id") or request.body.get("experiment_name")
-        return next(({"experiment": each} for each in self._experiments if each.get(key) == wanted), None)
-
-
-def _created(request: Request) -> Document:
-    """Return a new run or model with the fields of both; MLflow's client ignores those of the other."""
-    ids, now = dict.fromkeys(("run_id", "run_uuid", "model_id"), request.created), round(time.time() * 1000)
-    times = {"creation_timestamp_ms": now, "last_updated_timestamp_ms": now}
-    status = "RUNNING" if request.path == "runs/create" else "LOGGED_MODEL_PENDING"
-    data = {name: request.body.get(name, []) for name in ("params", "tags")}
-    return {"info": {**request.body, **ids, **times, "status": status}, "data": data, "began_here": True}
-
-
-def _trace(request: Request) -> Document | None:
-    """Return the answer for spans, for a trace, whose spans are sent apart from it, and for the tags of a trace."""
-    if request.path != TRACES:
-        return {} if request.path == SPANS or request.path.endswith("/tags") else None
-    info = request.body["trace"]["trace_info"]
-    tags = {**info.get("tags", {}), "mlflow.trace.spansLocation": "TRACKING_STORE"}
-    return {"trace": {"trace_info": {**info, "tags": tags}}}
-
-
-def _logged(what: str, request: Request) -> Mapping[str, Any]:
-    """Return the metrics, parameters and tags that a request logs, by kind."""
-    return {_LOGS_ONE[what]: [request.entry()]} if what in _LOGS_ONE else request.body
-
-
-def _metrics(request: Request) -> list[Document]:
-    kind, _, what = request.path.partition("/")
-    return [*_logged(what, request).get("metrics", [])] if kind == "runs" else []
-
-
-def _change(entity: Document, what: str, request: Request) -> None:
-    body = _logged(what, request)
-    data = entity.setdefault("data", {})
-    for kind in {"metrics", "params", "tags"} & body.keys():
-        data[kind] = [*{each["key"]: each for each in [*data.get(kind, []), *body[kind]]}.values()]
-    entity["info"].update({name: body[name] for name in ("status", "end_time", "run_name") if name in body})

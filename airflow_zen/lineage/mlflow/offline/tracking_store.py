@@ -28,7 +28,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import MlflowHostCreds
 from requests import PreparedRequest
 
-from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
+from airflow_zen.lineage.mlflow.offline import EXPERIMENT_STAYS, RELAY_VARIABLE, STEP_VARIABLE
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -53,7 +53,7 @@ class StepStore(RestStore):
         if step and not run_name and _is_step_run(step, tags):
             return self._join(step["run_id"], tags)
         if step and not step["respect_set_experiment"] and experiment_id != step["experiment_id"]:
-            self._step_experiment(step, experiment_id)
+            experiment_id = self._step_experiment(step, experiment_id).experiment_id
         return super().create_run(experiment_id, user_id, start_time, tags, run_name)
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
@@ -87,12 +87,7 @@ class StepStore(RestStore):
             and (step["run_id"], wanted) not in _told_experiments
         ):
             _told_experiments.add((step["run_id"], wanted))
-            log.warning(
-                "The step's runs stay in the MLflow experiment %r of its DAG; its code asks for %r."
-                " Set [zen] respect_set_experiment = True to use that.",
-                experiment.name,
-                wanted,
-            )
+            log.warning(EXPERIMENT_STAYS, experiment.name, wanted)
         return experiment
 
 

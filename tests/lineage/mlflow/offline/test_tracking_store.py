@@ -115,7 +115,10 @@ def test_inside_a_step(monkeypatch, relay):
 
 
 def test_experiment_of_the_code(monkeypatch, relay, caplog):
-    """Another experiment is named in the log once for each step, by fluent and client calls; the run is in that of the DAG."""
+    """Another experiment is named in the log once for each step, by fluent and client calls; the run is in that of the DAG.
+
+    The same holds for programs without this package, which send their requests to the relay as they are.
+    """
     with monkeypatch.context() as patch, tracked_at(SERVER.uri):
         for name, value in relay.environment().items():
             patch.setenv(name, value)
@@ -124,9 +127,12 @@ def test_experiment_of_the_code(monkeypatch, relay, caplog):
             assert mlflow.set_experiment("mine").experiment_id == relay.experiment_id
             assert client.create_run("0", run_name="own").info.experiment_id == relay.experiment_id
         client.create_run(relay.experiment_id, run_name="own")
+        plain = mlflow.MlflowClient(relay.environment()[RELAY_VARIABLE].split()[1])
+        for experiment in [plain.create_experiment("theirs")] * 2:
+            assert plain.create_run(experiment).info.experiment_id == relay.experiment_id
     said = [record.getMessage() for record in caplog.records if "respect_set_experiment" in record.getMessage()]
     assert [message.partition("asks for ")[2] for message in said] == [
-        f"{wanted}. Set [zen] respect_set_experiment = True to use that." for wanted in ("'mine'", "'0'")
+        f"{wanted}. Set [zen] respect_set_experiment = True to use that." for wanted in ("'mine'", "'0'", "'theirs'")
     ]
 
 
