@@ -47,7 +47,7 @@ def test_the_token_of_a_logger(monkeypatch):
     target = KServe(kubernetes="cluster", logger="http://gateway/log?token={token}")
 
     def body(**options):
-        token = read_token(DeploymentOptions(name="a", **options).token_conn_id)
+        token = read_token(DeploymentOptions(name="a", model="m", **options).token_conn_id)
         return target.body("a", ModelSource("s3://a", names={"token": log_token(token)}))
 
     (option,) = advice_of(body, r"is derived from that of clients: set (token_conn_id)\.$")

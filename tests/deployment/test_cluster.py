@@ -343,8 +343,10 @@ def test_the_name_of_an_object(name, expected):
 def test_a_store_without_keys(controller, version, monkeypatch, target):
     """A role cannot be given to a cluster; with the option that the error names, the serving system reads the artifact root."""
     monkeypatch.setenv(
-        "AIRFLOW_CONN_STORE", json.dumps({"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:role/a"}})
+        "AIRFLOW_CONN_STORE", json.dumps({"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:a"}})
     )
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-worker")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-worker")
     target = target if isinstance(target, KServe) else replace(target, ingress=controller.url)
     (option,) = advice_of(
         lambda: deploy(version(2), target), r"has no keys that could be .* there: \w+\((\w+)='NAME'\)\.$"

@@ -16,13 +16,14 @@ from typing import Self
 import httpx
 import pytest
 
-from airflow_zen import deploy, predictions
+from airflow_zen import predictions
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.deployment.base import log_token
 from airflow_zen.deployment.client import encode
 from airflow_zen.deployment.prediction_log import prediction_parts, read_predictions
 from airflow_zen.deployment.service import find_log_tokens
 from airflow_zen.errors import DeploymentFailed
+from airflow_zen.operators.deployment import DeployModelOperator
 from tests.deployment.conftest import wait_until
 from tests.harness import run_dag
 from tests.operators.pipelines import pipeline
@@ -219,7 +220,7 @@ def test_predictions_are_logged_with_version_and_latency(service, monkeypatch):
     (option,) = re.findall(
         r"Deploy it with (\w+)=True, and send a request\.", str(run_dag(recent, run_id="r1").tasks[0].error)
     )
-    assert option in signature(deploy).parameters
+    assert option in signature(DeployModelOperator.__init__).parameters
     deployed = service.deploy("m", 1.0, logged=True, seconds=0.05)
     for _ in range(3):
         service.predict(deployed.predict_url)
