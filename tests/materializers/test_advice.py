@@ -59,7 +59,7 @@ def _trainer() -> Any:
     lightning = _library("lightning")
     from tests.materializers.lightning_modules import Regressor
 
-    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, fast_dev_run=True)
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, max_epochs=1, enable_progress_bar=False)
     torch = _library("torch")
     rows = torch.utils.data.TensorDataset(torch.ones(4, 3), torch.ones(4, 1))
     trainer.fit(Regressor(2, 0.1, {}, Path("x")), torch.utils.data.DataLoader(rows))
@@ -105,7 +105,8 @@ VALUES: dict[str, Callable[[], Any]] = {
     "builtins.BaseException": lambda: ValueError("no"),
     "builtins.mappingproxy": lambda: types.MappingProxyType({"a": 1}),
     "builtins.memoryview": lambda: memoryview(b"abc"),
-    "_io._IOBase": lambda: io.BytesIO(b"x"),
+    "_io.BytesIO": lambda: io.BytesIO(b"x"),
+    "_io.StringIO": lambda: io.StringIO("x"),
     "array.array": lambda: array.array("i", [1, 2]),
     "collections.ChainMap": lambda: ChainMap({"a": 1}),
     "collections.UserDict": lambda: UserDict({"a": 1}),
@@ -182,6 +183,7 @@ VALUES: dict[str, Callable[[], Any]] = {
 WITHOUT_EXPRESSION = {
     "builtins.function": lambda: len,
     "functools.partial": lambda: partial(int, "1"),
+    "_io._IOBase": lambda: io.TextIOWrapper(io.BytesIO()),
     "pydantic.types.SecretStr": lambda: pydantic.SecretStr("x"),
     "pandas.api.typing.Rolling": lambda: FRAME.rolling(2),
     "polars.Expr": lambda: pl.col("a"),

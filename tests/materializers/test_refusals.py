@@ -221,7 +221,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "generic dataclass that knows of what": (lambda _: r.Box[int](1), "Make it as Box"),
     "pydantic model made for a type": (lambda _: r.Holder[int](item=1), "Give it one: class Named(Holder[int]): ..."),
     "function": (lambda _: len, "Return what it computes"),
-    "bytes in memory": (lambda _: io.BytesIO(b"x"), "Return what it holds"),
+    "bytes in memory": (lambda _: io.BytesIO(b"x"), "Return value.getvalue()."),
     "array of pandas": (lambda _: pd.array([1], dtype="Int64"), "pandas.Series(value)"),
     "array of Arrow": (lambda _: pa.array([1]), "pyarrow.table"),
     "geometry": (lambda _: shapely.Point(0, 0), "geopandas.GeoSeries([value])"),
