@@ -228,6 +228,13 @@ return value""")
         assert "Check the address, and that this worker reaches it" in str(error)
         assert run_step(step("return value"), run_id="manual__2").states == {"work": "success"}
 
+    def test_a_step_at_the_clusters_own_address_runs_as_a_job(self, run_step, ray_cluster, caplog):
+        """Where the dashboard of the cluster answers, an address as for `ray.init` leads to it."""
+        runtime = Ray(ray_cluster.address)
+        assert run_step(step("return value"), runtime).states == {"work": "success"}
+        assert "Running in job " in caplog.text
+        assert "Running in an actor " not in caplog.text
+
     def test_without_a_dashboard_a_step_runs_in_an_actor(self, run_step, ray_cluster):
         """Where the dashboard of the cluster is down the step runs all the same, and its error is its own."""
         for process in psutil.process_iter(["cmdline"]):

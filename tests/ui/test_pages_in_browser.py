@@ -295,14 +295,14 @@ RUN_ROUTE = re.compile("/zen/api/dags/[^/]+/run[?]")
 def test_a_page_that_waits_says_so(run, visit, window):
     """Until its answer comes, a page says what it loads."""
     shown, held = run(rates=(0.1,)), []
-    window.route(RUN_ROUTE, held.append)
+    window.route(RUN_ROUTE, lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks the function
     page = visit(f"{shown.path}/plugin/zen-run")
     loading = page.get_by_role("status").get_by_text("Loading the DAG run…")
     loading.wait_for()
     assert page.locator(".zen-card").count() == 0
     window.unroute(RUN_ROUTE)
-    for request in held:
-        request.continue_()
+    for route in held:
+        route.continue_()
     page.locator(".zen-card").first.wait_for()
     loading.wait_for(state="detached")
 

@@ -119,7 +119,7 @@ def test_experiment_of_the_code(monkeypatch, relay, caplog):
 
     The same holds for programs without this package, which send their requests to the relay as they are.
     """
-    with monkeypatch.context() as patch, tracked_at(SERVER.uri):
+    with tracked_at(SERVER.uri), monkeypatch.context() as patch:
         for name, value in relay.environment().items():
             patch.setenv(name, value)
         client = mlflow.MlflowClient()
