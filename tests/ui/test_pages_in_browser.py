@@ -164,6 +164,7 @@ def test_a_graph_of_hundreds_of_nodes_is_readable(run, visit, root, axe):
         page.get_by_label("Search the graph").fill("many × 1000")
         page.get_by_label("Search the graph").press("Enter")
         page.locator(".zen-card.chosen").filter(has_text="many × 1000").first.wait_for()
+        page.get_by_label("Search the graph").fill("")
 
 
 def record_layers(root, dag_id, run_id, layers, width, mapped):
@@ -300,9 +301,9 @@ def test_a_page_that_waits_says_so(run, visit, window):
     loading = page.get_by_role("status").get_by_text("Loading the DAG run…")
     loading.wait_for()
     assert page.locator(".zen-card").count() == 0
-    window.unroute(RUN_ROUTE)
     for route in held:
         route.continue_()
+    window.unroute(RUN_ROUTE)
     page.locator(".zen-card").first.wait_for()
     loading.wait_for(state="detached")
 
