@@ -42,5 +42,7 @@ def collect_apart(plan):
     After it, polars 2.1 reads the environment of its process ten times a second for ever, in a thread; the next test that
     sets a variable at that moment ends the process by SIGSEGV.
     """
-    collected = subprocess.run([sys.executable, "-c", _COLLECT], input=plan.serialize(), stdout=subprocess.PIPE, check=True)
+    collected = subprocess.run(
+        [sys.executable, "-c", _COLLECT], input=plan.serialize(), stdout=subprocess.PIPE, check=True
+    )
     return pl.read_ipc(io.BytesIO(collected.stdout))
