@@ -26,6 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.materializers.base import installed_version
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.sklearn.trust import class_name, load_class, untrusted_names
 from airflow_zen.transports import open_transport
@@ -81,6 +82,8 @@ def test_mlflow_predicts_on_integers(tmp_path: Path) -> None:
 
 def test_registered_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
     """The files and flavors are those of mlflow.sklearn.save_model with skops, without what differs between two saves."""
+    # An import of setuptools since the first look lets its copies of other distributions be found.
+    installed_version.cache_clear()
     model = make_pipeline(StandardScaler(), Ridge()).fit(X, Y)
     ours = tmp_path / "ours"
     ours.mkdir()
