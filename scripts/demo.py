@@ -128,7 +128,7 @@ def _print_metrics(layout: Layout, run: DagRun) -> str:
         (one["info"]["run_name"], metric["key"], f"{metric['value']:.4f}")
         for one in runs
         for metric in one["data"].get("metrics", [])
-        if not metric["key"].startswith("zen.")
+        if not metric["key"].startswith(("zen.", "system/"))
     ]
     print("\nMetrics in MLflow")
     _print_table(("step", "metric", "value"), rows, right={2})

@@ -79,6 +79,8 @@ def show_trials(client, run_id):
         axes.nth(2).wait_for(state="attached")
         assert axes.all_text_contents() == ["depth", "learning_rate", "auc"]
         screenshot(page, "mlflow-sweep")
+        # A chart is in the page once it is in the window.
+        page.set_viewport_size({"width": 1360, "height": 1200})
         computed = next(trial for trial in trials if trial.data.tags["zen.cache"] == "miss")
         page.goto(f"{base}/#/experiments/{experiment}/runs/{computed.info.run_id}/system-metrics?{mode}")
         for name in ("cpu_seconds", "peak_memory_megabytes", "read_megabytes", "written_megabytes"):
